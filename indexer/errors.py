@@ -77,7 +77,15 @@ class SourceRejected(SourceError):  # noqa: N818
 
 
 class DecodeError(AxiomError):
-    """Bytes from the chain side that do not have the shape they should have."""
+    """Bytes from the chain side that do not have the shape they should have.
+
+    Attributes:
+        payload: the bytes themselves, for the dead letter; None where they are not at hand.
+    """
+
+    def __init__(self, message: str, *, payload: bytes | None = None) -> None:
+        super().__init__(message)
+        self.payload = payload
 
 
 class StoreError(AxiomError):

@@ -19,6 +19,7 @@ NATIVE_MINT: Final = "So11111111111111111111111111111111111111112"
 NATIVE_MINT_2022: Final = "9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9"
 NATIVE_MINTS: Final = frozenset({NATIVE_MINT, NATIVE_MINT_2022})
 
+
 class Provider(StrEnum):
     """Who moves the money."""
 
@@ -91,3 +92,4 @@ class Reason(StrEnum):
     FEE_UNKNOWN = "fee_unknown"
     LATE_AFTER_GRACE = "late_after_grace"
     PAID_AFTER_CANCEL = "paid_after_cancel"
+    PAID_AGAIN = "paid_again"
