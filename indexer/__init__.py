@@ -1,0 +1,1 @@
+"""The indexer: watches the chain and settles payments."""

@@ -31,12 +31,15 @@ CREATE TABLE payments (
     paid          TEXT NOT NULL DEFAULT 'none' CHECK (paid IN ('none', 'partial', 'exact', 'over')),
     late          INTEGER NOT NULL DEFAULT 0 CHECK (late IN (0, 1)),
     review        TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(review)),
-    received      TEXT NOT NULL DEFAULT '0' CHECK (received NOT GLOB '*[^0-9]*' AND received <> ''),
+    -- A sum of amounts: may be longer than any one of them.
+    received      TEXT NOT NULL DEFAULT '0' CHECK (
+                      received = '0' OR (received GLOB '[1-9]*' AND received NOT GLOB '*[^0-9]*')),
     settled_at    INTEGER,               -- block time of the transaction that completed it
     canceled_at   INTEGER,
     -- One more with every change. A writer sets NULL when it finds another version than it
     -- read, and NOT NULL then refuses its whole batch.
     version       INTEGER NOT NULL DEFAULT 1 CHECK (version >= 1),
+    CHECK (length(amount) < 20 OR (length(amount) = 20 AND amount <= '18446744073709551615')),
     CHECK (provider <> 'solana' OR (reference IS NOT NULL AND recipient IS NOT NULL)),
     CHECK ((mint IS NULL) = (token_program IS NULL)),
     CHECK ((mint IS NULL) = (token_account IS NULL)),
@@ -45,12 +48,17 @@ CREATE TABLE payments (
     CHECK ((status = 'canceled') = (canceled_at IS NOT NULL))
 ) STRICT;
 
+-- Lists, newest first.
 CREATE INDEX payments_by_creation ON payments (created_at DESC, id DESC);
-CREATE INDEX payments_by_order ON payments (order_id, created_at DESC) WHERE order_id IS NOT NULL;
--- Only open payments: the set that expiry and the foreign watch list look through.
-CREATE INDEX payments_open ON payments (expires_at) WHERE status IN ('pending', 'processing');
-CREATE INDEX payments_foreign ON payments (created_at)
-    WHERE watch_key IS NULL AND provider = 'solana' AND status IN ('pending', 'processing', 'expired');
+CREATE INDEX payments_by_status ON payments (status, created_at DESC, id DESC);
+CREATE INDEX payments_by_order ON payments (order_id, created_at DESC, id DESC)
+    WHERE order_id IS NOT NULL;
+-- What can still change, by the key that watches it (NULL: the reference itself). A payment
+-- leaves both when it settles, so they stay as small as the work that is left.
+CREATE INDEX payments_open ON payments (watch_key, expires_at)
+    WHERE status IN ('pending', 'processing');
+CREATE INDEX payments_in_grace ON payments (watch_key, expires_at + grace_s)
+    WHERE status = 'expired';
 
 CREATE TABLE payment_metadata (
     payment_id TEXT NOT NULL REFERENCES payments (id),
@@ -110,7 +118,8 @@ CREATE TABLE verdicts (
     slot              INTEGER NOT NULL,
     transaction_index INTEGER,           -- position in the block; NULL from older nodes
     block_time        INTEGER,
-    credit            TEXT NOT NULL CHECK (credit NOT GLOB '*[^0-9]*' AND credit <> ''),
+    credit            TEXT NOT NULL CHECK (
+                          credit = '0' OR (credit GLOB '[1-9]*' AND credit NOT GLOB '*[^0-9]*')),
     clean             INTEGER NOT NULL CHECK (clean IN (0, 1)),
     reasons           TEXT NOT NULL CHECK (json_valid(reasons)),
     evidence          TEXT NOT NULL CHECK (json_valid(evidence)),  -- B, D, delta, fee
@@ -130,8 +139,9 @@ CREATE TABLE transfers (
     payment_id  TEXT NOT NULL,
     source      TEXT NOT NULL,
     destination TEXT NOT NULL,
-    amount      TEXT NOT NULL,           -- what the instruction says
-    net         TEXT NOT NULL,           -- what arrived
+    -- What the instruction says, and what arrived.
+    amount      TEXT NOT NULL CHECK (amount <> '' AND amount NOT GLOB '*[^0-9]*'),
+    net         TEXT NOT NULL CHECK (net <> '' AND net NOT GLOB '*[^0-9]*'),
     PRIMARY KEY (signature, outer_index, inner_index, sub_index),
     FOREIGN KEY (signature, payment_id) REFERENCES verdicts (signature, payment_id)
 ) STRICT, WITHOUT ROWID;
@@ -141,7 +151,7 @@ CREATE TABLE sightings (
     payment_id TEXT NOT NULL REFERENCES payments (id),
     signature  TEXT NOT NULL,
     slot       INTEGER NOT NULL,
-    credit     TEXT NOT NULL,
+    credit     TEXT NOT NULL CHECK (credit GLOB '[1-9]*' AND credit NOT GLOB '*[^0-9]*'),
     seen_at    INTEGER NOT NULL,
     PRIMARY KEY (payment_id, signature)
 ) STRICT, WITHOUT ROWID;
@@ -208,12 +218,14 @@ CREATE INDEX dead_letters_due ON dead_letters (next_try_at) WHERE next_try_at IS
 
 CREATE TABLE api_keys (
     id         TEXT PRIMARY KEY,         -- shown in lists and logs; no secret
-    name       TEXT NOT NULL UNIQUE,
+    name       TEXT NOT NULL,            -- for people; free again once the key is revoked
     hash       TEXT NOT NULL UNIQUE,     -- SHA-256, hex; the key itself is never stored
     scopes     TEXT NOT NULL CHECK (json_valid(scopes)),
     created_at INTEGER NOT NULL,
-    revoked_at INTEGER
+    revoked_at INTEGER                   -- NULL: valid
 ) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX api_keys_by_name ON api_keys (name) WHERE revoked_at IS NULL;
 
 -- The answer to a request that had an effect, stored in the same batch as the effect.
 CREATE TABLE idempotency_keys (

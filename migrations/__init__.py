@@ -1,0 +1,1 @@
+"""The schema, file by file. See README.md here before you add one."""

@@ -11,7 +11,7 @@ Source: Solana JSON-RPC, getTransaction and getBlock.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -27,6 +27,8 @@ from indexer.errors import DecodeError
 
 
 _Unsigned = Annotated[int, msgspec.Meta(ge=0)]
+#: What a signed 64-bit column can hold; a slot beyond it is no slot.
+_Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Struct(msgspec.Struct, rename="camel", gc=False):
@@ -96,20 +98,23 @@ class _Landed(_Struct):
     version: Literal["legacy"] | _Unsigned = "legacy"
 
 
-class _TransactionAnswer(_Landed):
-    slot: int = -1
+class _TransactionAnswer(_Landed, kw_only=True):
+    slot: _Slot
     block_time: int | None = None
-    transaction_index: _Unsigned | None = None
+    transaction_index: _Slot | None = None
 
 
 class _BlockAnswer(_Struct):
-    parent_slot: _Unsigned
+    parent_slot: _Slot
     transactions: list[_Landed]
     block_time: int | None = None
 
 
 _transaction_decoder = msgspec.json.Decoder(_TransactionAnswer)
 _block_decoder = msgspec.json.Decoder(_BlockAnswer)
+
+#: What goes wrong with bytes that are no such answer; the last is JSON nested without end.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, DecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +146,7 @@ def decode_transaction(raw: bytes, *, signature: str | None = None) -> Transacti
         answer = _transaction_decoder.decode(raw)
         _check_asked_for(answer, signature)
         return _transaction(answer, answer.slot, answer.block_time, answer.transaction_index)
-    except (msgspec.DecodeError, UnicodeDecodeError, DecodeError) as error:
+    except _UNREADABLE as error:
         raise DecodeError(f"unreadable transaction: {error}", payload=raw) from error
 
 
@@ -162,13 +167,11 @@ def decode_block(raw: bytes, *, slot: int) -> Block:
                 for index, landed in enumerate(answer.transactions)
             ),
         )
-    except (msgspec.DecodeError, UnicodeDecodeError, DecodeError) as error:
+    except _UNREADABLE as error:
         raise DecodeError(f"unreadable block {slot}: {error}", payload=raw) from error
 
 
 def _check_asked_for(answer: _TransactionAnswer, signature: str | None) -> None:
-    if answer.slot < 0:
-        raise DecodeError("the transaction has no slot")
     if signature is not None and answer.transaction.signatures[:1] != [signature]:
         raise DecodeError(f"asked for {signature}, got another transaction")
 
@@ -189,11 +192,7 @@ def _transaction(
     if missing is not None:
         return Undecided(signatures[0], missing)
     keys = _keys(message, meta)
-    if not keys or len(meta.pre_balances) != len(keys) or len(meta.post_balances) != len(keys):
-        raise DecodeError(
-            f"{len(keys)} keys, {len(meta.pre_balances)} balances before "
-            f"and {len(meta.post_balances)} after"
-        )
+    _check_lamports(meta, keys)
     return Transaction(
         signature=signatures[0],
         slot=slot,
@@ -209,6 +208,14 @@ def _transaction(
         pre_tokens=_token_balances(meta.pre_token_balances or [], keys),
         post_tokens=_token_balances(meta.post_token_balances or [], keys),
     )
+
+
+def _check_lamports(meta: _Meta, keys: tuple[str, ...]) -> None:
+    before, after = meta.pre_balances, meta.post_balances
+    if not keys or len(before) != len(keys) or len(after) != len(keys):
+        raise DecodeError(f"{len(keys)} keys, {len(before)} balances before and {len(after)} after")
+    if max(meta.fee, *before, *after) > AMOUNT_MAX:
+        raise DecodeError(f"the fee or a balance is beyond {AMOUNT_MAX} lamports")
 
 
 def _missing(message: _Message, meta: _Meta) -> Missing | None:
@@ -236,10 +243,14 @@ def _missing(message: _Message, meta: _Meta) -> Missing | None:
 
 
 def _keys(message: _Message, meta: _Meta) -> tuple[str, ...]:
+    """Every key, each once: the runtime refuses a transaction that loads an account twice."""
     loaded = meta.loaded_addresses
-    if loaded is None:
-        return tuple(message.account_keys)
-    return (*message.account_keys, *loaded.writable, *loaded.readonly)
+    keys = tuple(message.account_keys)
+    if loaded is not None:
+        keys = (*keys, *loaded.writable, *loaded.readonly)
+    if len(set(keys)) != len(keys):
+        raise DecodeError(f"{len(keys) - len(set(keys))} of {len(keys)} keys stand there twice")
+    return keys
 
 
 def _instructions(message: _Message, meta: _Meta, keys: tuple[str, ...]) -> Iterator[Instruction]:
@@ -275,6 +286,8 @@ def _instruction(
 
 
 def _token_balances(rows: list[_TokenBalance], keys: tuple[str, ...]) -> tuple[TokenBalance, ...]:
+    if len({row.account_index for row in rows}) != len(rows):
+        raise DecodeError("an account has two token balances")
     return tuple([_token_balance(row, keys) for row in rows])
 
 

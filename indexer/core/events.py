@@ -81,18 +81,26 @@ def _main_type(before: Payment, after: Payment) -> EventType | None:
         case Status.REFUNDED if changed:
             return EventType.REFUNDED
         case Status.PENDING | Status.PROCESSING | Status.EXPIRED if grew:
-            return EventType.PARTIALLY_PAID if after.state.paid is Paid.PARTIAL else None
+            return _unsettled_money(after)
+        case Status.CANCELED if grew:
+            return EventType.REVIEW
         case _:
             return None
 
 
 def _back_to_pending(before: Payment, after: Payment, *, grew: bool) -> EventType:
     """The sighting was finalized but was not enough, is doubtful, or never came to be."""
-    if grew and after.state.paid is Paid.PARTIAL:
-        return EventType.PARTIALLY_PAID
+    if grew:
+        return _unsettled_money(after)
     if set(after.state.review) - set(before.state.review):
         return EventType.REVIEW
     return EventType.REVERTED
+
+
+def _unsettled_money(after: Payment) -> EventType:
+    """Money came and did not settle: a part of it, or all of it, and then a person must look."""
+    partial = after.state.paid is Paid.PARTIAL
+    return EventType.PARTIALLY_PAID if partial else EventType.REVIEW
 
 
 def _event(

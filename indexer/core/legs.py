@@ -31,8 +31,9 @@ from indexer.core.types import (
 #: Stands for the mint of a plain `Transfer` between accounts that have no balance row.
 UNKNOWN_MINT: Final = ""
 
-#: What no instruction of a real transaction exceeds; longer data is not decoded at all.
-DATA_LENGTH_MAX: Final = 12_000
+#: Characters of base58. Even a `Batch` over all accounts that an instruction can have is
+#: shorter; longer data is not decoded, because that takes time with the square of its length.
+DATA_LENGTH_MAX: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,9 @@ class Movement:
         transfer: it is one of the transfers that can pay; others only count in the books.
         own_base: base58 of the key that the source was derived from with a seed, if it was.
         authority: base58 of the key that signed for the source, where the layout names one.
-        keys: the instruction's own account list, in order: where references are looked for.
+        references: the keys in the instruction's own account list after those that its layout
+            names, in order: references, and what else is passed along (signers of a multisig,
+            a hook's accounts).
     """
 
     outer: int
@@ -63,7 +66,7 @@ class Movement:
     transfer: bool = False
     own_base: str | None = None
     authority: str | None = None
-    keys: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,7 @@ class _Reader:
         self.opaque: list[Opaque] = []
         self._rows = _rows_by_account(transaction)
         self._held = {row.account: row.amount for row in transaction.pre_tokens}
+        self._exactly_known = set(self._held)
 
     def read(self, instruction: Instruction) -> None:
         """Adds what one instruction of a program that can move money did."""
@@ -147,6 +151,7 @@ class _Reader:
             self._add(movement)
 
     def _unknown(self, call: _Call) -> None:
+        self._exactly_known.difference_update(call.accounts)
         self.opaque.append(
             Opaque(
                 outer=call.outer,
@@ -177,12 +182,11 @@ class _Reader:
         accounts = call.accounts
         match int.from_bytes(call.data[:4], "little"):
             case 2:  # Transfer: from, to, then references
-                return [_lamports(call, accounts[0], accounts[1], call.u64(4), transfer=True)]
+                return [_lamports(call, accounts[0], accounts[1], call.u64(4), layout=2)]
             case 11:  # TransferWithSeed: from, base, to, then references
                 source, base, destination = accounts[0], accounts[1], accounts[2]
-                return [
-                    _lamports(call, source, destination, call.u64(4), transfer=True, own_base=base)
-                ]
+                lamports = call.u64(4)
+                return [_lamports(call, source, destination, lamports, layout=3, own_base=base)]
             case 0:  # CreateAccount: funder, new account
                 return [_lamports(call, accounts[0], accounts[1], call.u64(4))]
             case 3:  # CreateAccountWithSeed: funder, new account; base key and seed come first
@@ -212,7 +216,7 @@ class _Reader:
                 source, destination, authority = accounts[0], accounts[1], accounts[2]
                 mint = self._mint_of(source, destination)
                 amount = call.u64(1)
-                return [_tokens(call, mint, source, destination, amount, authority=authority)]
+                return [_tokens(call, mint, source, destination, amount, authority, layout=3)]
             case 12:  # TransferChecked: source, mint, destination, authority, then references
                 return [self._checked(call, call.u64(1), None)]
             case 26:  # the transfer fee extension
@@ -232,7 +236,7 @@ class _Reader:
 
     def _checked(self, call: _Call, amount: int, fee: int | None) -> Movement:
         source, mint, destination, authority = call.accounts[:4]
-        return _tokens(call, mint, source, destination, amount, authority=authority, fee=fee)
+        return _tokens(call, mint, source, destination, amount, authority, layout=4, fee=fee)
 
     def _transfer_fee(self, call: _Call) -> list[Movement] | None:
         match call.data[1]:
@@ -248,22 +252,26 @@ class _Reader:
         account, _destination = call.accounts[0], call.accounts[1]
         mint = self._mint_of(account)
         held = self._held.get(account, 0)
+        self._exactly_known.discard(account)  # whoever opens it again starts with some lamports
         if mint not in NATIVE_MINTS or held <= 0:
             return []
         return [_books(call, mint, account, None, held)]
 
-    def _unwrap(self, call: _Call) -> list[Movement]:
+    def _unwrap(self, call: _Call) -> list[Movement] | None:
         """Wrapped SOL becomes lamports of the destination: a transfer of SOL, in effect.
 
-        Data: tag, then an optional u64; without it, everything.
+        Data: tag, then an optional u64; without it, everything, which is not always known.
         """
         source, destination, authority = call.accounts[:3]
-        amount = call.u64(2) if call.data[1] else max(0, self._held.get(source, 0))
+        everything = call.data[1] == 0
+        if everything and source not in self._exactly_known:
+            return None
+        amount = max(0, self._held[source]) if everything else call.u64(2)
         mint = self._mint_of(source)
         if mint == UNKNOWN_MINT:
             mint = NATIVE_MINT if call.program == TOKEN_PROGRAM else NATIVE_MINT_2022
         return [
-            _lamports(call, source, destination, amount, transfer=True, authority=authority),
+            _lamports(call, source, destination, amount, layout=3, authority=authority),
             _books(call, mint, source, None, amount),
         ]
 
@@ -328,10 +336,11 @@ def _lamports(
     destination: str,
     amount: int,
     *,
-    transfer: bool = False,
+    layout: int | None = None,
     own_base: str | None = None,
     authority: str | None = None,
 ) -> Movement:
+    """Lamports; `layout` is how many accounts a transfer has before the references."""
     return Movement(
         outer=call.outer,
         inner=call.inner,
@@ -340,10 +349,10 @@ def _lamports(
         source=source,
         destination=destination,
         amount=amount,
-        transfer=transfer,
+        transfer=layout is not None,
         own_base=own_base,
         authority=authority,
-        keys=call.accounts,
+        references=() if layout is None else call.accounts[layout:],
     )
 
 
@@ -353,10 +362,12 @@ def _tokens(
     source: str,
     destination: str,
     amount: int,
-    *,
     authority: str,
+    *,
+    layout: int,
     fee: int | None = None,
 ) -> Movement:
+    """A transfer of tokens; `layout` is how many accounts it has before the references."""
     return Movement(
         outer=call.outer,
         inner=call.inner,
@@ -368,7 +379,7 @@ def _tokens(
         fee=fee,
         transfer=True,
         authority=authority,
-        keys=call.accounts,
+        references=call.accounts[layout:],
     )
 
 
@@ -384,5 +395,4 @@ def _books(
         source=source,
         destination=destination,
         amount=amount,
-        keys=call.accounts,
     )

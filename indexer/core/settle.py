@@ -126,10 +126,13 @@ def advance(payment: Payment, state: State) -> Payment:
 
 
 def cancel(payment: Payment, now: int) -> Payment:
-    """The payment, canceled. Only a pending one can be: ask before."""
-    if Status.CANCELED not in TRANSITIONS[payment.state.status]:
-        raise InvariantError(f"{payment.terms.id} is {payment.state.status}, not cancelable")
-    return advance(payment, replace(payment.state, status=Status.CANCELED, canceled_at=now))
+    """The payment, canceled, as `fold` will have it. Only a pending one can be: ask before."""
+    state = payment.state
+    if Status.CANCELED not in TRANSITIONS[state.status]:
+        raise InvariantError(f"{payment.terms.id} is {state.status}, not cancelable")
+    review = {*state.review, Reason.PAID_AFTER_CANCEL} if state.received else state.review
+    canceled = replace(state, status=Status.CANCELED, canceled_at=now, review=tuple(sorted(review)))
+    return advance(payment, canceled)
 
 
 def _settling(terms: Terms, credited: Sequence[Verdict]) -> int | None:

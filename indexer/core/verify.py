@@ -7,7 +7,7 @@ reference S:
 
 B   what the bound legs brought: transfers of X, at any depth, to R (SOL) or to R's associated
     token account, owned by R afterwards; not out of R's own pocket; whose *own* account list
-    names S. A transfer fee is taken off.
+    names S, beyond the accounts that every such transfer has. A transfer fee is taken off.
 D   everything decoded as leaving R's accounts of X in this transaction.
 Δ   what R's accounts of X gained (for SOL with the network fee added back, if R paid it).
 
@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from indexer.core.legs import Ledger, Movement, read_ledger
+from indexer.core.legs import Ledger, Movement, Opaque, read_ledger
 from indexer.core.match import mentioned
 from indexer.core.payment import Terms
 from indexer.core.transaction import TokenBalance, Transaction
@@ -81,7 +81,7 @@ def _allocate(named: Sequence[Terms], ledger: Ledger, books: "_Balances") -> Map
     for position, movement in enumerate(ledger.movements):
         if not movement.transfer:
             continue
-        for key in movement.keys:
+        for key in movement.references:
             terms = by_reference.get(key)
             if terms is not None and _pays(movement, terms, books):
                 allocation[position] = terms
@@ -276,6 +276,13 @@ class _Account:
         return self.delta == explained
 
     @cached_property
+    def opaque(self) -> Sequence[Opaque]:
+        """What touched the accounts and cannot be told."""
+        return [
+            opaque for opaque in self.ledger.opaque if not self.accounts.isdisjoint(opaque.keys)
+        ]
+
+    @cached_property
     def doubts(self) -> frozenset[Reason]:
         """Why no credit out of this transaction is clean; empty when all is well."""
         found = set()
@@ -283,7 +290,7 @@ class _Account:
             found.add(Reason.DEBITED)
         if not self.is_balanced:
             found.add(Reason.BOOKS)
-        if any(not self.accounts.isdisjoint(opaque.keys) for opaque in self.ledger.opaque):
+        if self.opaque:
             found.add(Reason.UNDECODABLE)
         if self._unclear:
             found.add(Reason.FEE_UNKNOWN)
@@ -326,10 +333,12 @@ def _reasons(terms: Terms, account: _Account) -> set[Reason]:
     for position, movement in enumerate(account.ledger.movements):
         if account.allocation.get(position) is terms:
             continue
-        if movement.transfer and terms.reference in movement.keys:
+        if movement.transfer and terms.reference in movement.references:
             reasons.add(_reason(terms, movement, account, taken=position in account.allocation))
         elif terms.asset.mint is None and _creates_recipient(movement, terms):
             reasons.add(Reason.ACCOUNT_CREATED)
+    if any(terms.reference in opaque.keys for opaque in account.opaque):
+        reasons.add(Reason.UNDECODABLE)  # perhaps a payment, such as a confidential transfer
     return reasons
 
 

@@ -1,0 +1,112 @@
+"""The application: wires the parts and serves the route table."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from api import openapi
+from api.auth import Gate
+from api.chain import Accounts, Chain
+from api.context import Context, context_of
+from api.errors import HANDLERS
+from api.hub import Hub
+from api.idempotency import Ledger
+from api.qr import QrCodes
+from api.routes import CALLS, EVENT_STREAM, Call
+from api.shell import FailSafe, Shell
+from api.wakeups import Wakeups
+from indexer.core.creation import Policy
+from indexer.settings import Settings
+from store.database import Database
+
+
+def create_app(
+    *,
+    database: Database,
+    settings: Settings,
+    chain: Chain,
+    clock: Callable[[], float],
+    wakeups: Wakeups,
+    watch_key: str,
+) -> Starlette:
+    """The API over a database whose schema is current.
+
+    Args:
+        database: where payments are; closed by the caller, after the server has stopped.
+        settings: what the deployment allows.
+        chain: reads accounts while a payment is created.
+        clock: unix seconds.
+        wakeups: woken after each commit of this process.
+        watch_key: base58 of the key that stands beside each payment's reference.
+    """
+    policy = Policy(
+        recipient=settings.recipient,
+        tokens=settings.tokens,
+        expires_in_s=settings.expires_in_s,
+        grace_s=settings.late_grace_s,
+        watch_key=watch_key,
+    )
+    mints = [mint for mint in settings.tokens.values() if mint is not None]
+    app = Starlette(routes=_routes(CALLS), middleware=_layers(settings), exception_handlers=HANDLERS)
+    # A path with a slash too many is no path of ours: no redirect, so that every error is a problem.
+    app.router.redirect_slashes = False
+    app.state.context = Context(
+        database=database,
+        clock=clock,
+        policy=policy,
+        wakeups=wakeups,
+        accounts=Accounts(chain, mints, time.monotonic),
+        gate=Gate(database, time.monotonic),
+        ledger=Ledger(database, clock),
+        hub=Hub(database, wakeups),
+        qr_codes=QrCodes(),
+        started_at=int(clock()),
+        openapi=msgspec.json.encode(openapi.document(settings.public_url)),
+    )
+    return app
+
+
+def _layers(settings: Settings) -> list[Middleware]:
+    """Outermost first. All are pure ASGI: nothing holds a stream back."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
+        expose_headers=("Location", "Idempotent-Replayed", "Retry-After"),
+    )
+    return [Middleware(Shell), *([cors] if settings.cors_origins else []), Middleware(FailSafe)]
+
+
+def _routes(calls: Sequence[Call]) -> list[Route]:
+    """One route for each path, so that a wrong method learns of all the right ones."""
+    by_path: dict[str, dict[str, Call]] = {}
+    for call in calls:
+        by_path.setdefault(call.path, {})[call.method] = call
+    return [_route(path, by_method) for path, by_method in by_path.items()]
+
+
+def _route(path: str, calls: dict[str, Call]) -> Route:
+    async def serve(request: Request) -> ASGIApp:
+        call = calls.get(request.method) or calls["GET"]  # HEAD is GET without a body
+        context = context_of(request)
+        key = await context.gate.admit(request, call.access)
+        if key is not None:
+            request.state.api_key_id = key.id
+        return await call.handler(context, request, key)
+
+    route = Route(path, serve, methods=list(calls))  # type: ignore[arg-type]
+    if any(
+        answer.media_type == EVENT_STREAM
+        for call in calls.values()
+        for answer in call.answers.values()
+    ):
+        route.methods = set(calls)  # the head of a stream would never end
+    return route

@@ -1,0 +1,50 @@
+"""What a request's handler works with: made once by `create_app`, closed over by every route."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from api.auth import Gate
+from api.chain import Accounts
+from api.hub import Hub
+from api.idempotency import Ledger
+from api.qr import QrCodes
+from api.wakeups import Wakeups
+from indexer.core.creation import Policy
+from store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The parts of one API.
+
+    Attributes:
+        clock: unix seconds.
+        policy: what the deployment allows a payment to be.
+        started_at: unix seconds, when the API was made: nothing is known of the time before.
+        openapi: the document that describes the API, as JSON.
+    """
+
+    database: Database
+    clock: Callable[[], float]
+    policy: Policy
+    wakeups: Wakeups
+    accounts: Accounts
+    gate: Gate
+    ledger: Ledger
+    hub: Hub
+    qr_codes: QrCodes
+    started_at: int
+    openapi: bytes
+
+    @property
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self.clock())
+
+
+def context_of(request: Request) -> Context:
+    """The context of the application that serves the request."""
+    return cast("Context", request.app.state.context)

@@ -1,0 +1,68 @@
+"""Every bound of the API, by name: nothing here grows with what a caller sends."""
+
+from typing import Final
+
+
+# Requests.
+BODY_BYTES_MAX: Final = 64 * 1024
+BODY_TIMEOUT_S: Final = 15.0
+#: A body may be wrong in thousands of places; this many are reported.
+FIELD_ERRORS_MAX: Final = 20
+PAGE_SIZE_DEFAULT: Final = 20
+PAGE_SIZE_MAX: Final = 100
+#: Longest value of a filter in a query string, in characters.
+FILTER_LENGTH_MAX: Final = 255
+
+# Idempotency (draft-ietf-httpapi-idempotency-key-header).
+IDEMPOTENCY_KEY_LENGTH_MAX: Final = 255
+IDEMPOTENCY_RETENTION_S: Final = 24 * 3600
+#: Answers past their retention are deleted with a payment that is stored anyway, this often.
+IDEMPOTENCY_PRUNE_EVERY_S: Final = 600
+#: A cancel that loses against another writer reads again and decides anew, this often.
+CANCEL_TRIES_MAX: Final = 5
+
+# The chain, asked only while a payment is created.
+CHAIN_TIMEOUT_S: Final = 10.0
+CHAIN_RETRY_AFTER_S: Final = 5
+MINT_CACHE_S: Final = 600.0
+
+# The store.
+STORE_RETRY_AFTER_S: Final = 2
+
+# API keys. The cache is what a revoked key may still do.
+KEY_LENGTH_MAX: Final = 128
+KEY_CACHE_S: Final = 2.0
+KEY_CACHE_ENTRIES_MAX: Final = 1_024
+
+# QR codes: 15 to 30 ms of work and some 10 KiB each.
+QR_CACHE_ENTRIES_MAX: Final = 512
+QR_AT_ONCE_MAX: Final = 2
+
+# Streams.
+STREAM_CLIENTS_MAX: Final = 10_000
+#: Without a wake-up (another process wrote) the event log is looked at this often.
+STREAM_POLL_S: Final = 0.5
+STREAM_PAGE_SIZE: Final = 500
+#: After so many deliveries in a row the event loop gets a turn.
+STREAM_BURST: Final = 500
+STREAM_HEARTBEAT_S: Final = 15.0
+#: A client that takes nothing for so long is let go; it resumes with its Last-Event-ID.
+STREAM_SEND_TIMEOUT_S: Final = 30.0
+STREAM_RETRY_MS: Final = 3_000
+#: Told to a client that found every place taken, plus as much again by chance.
+STREAM_OVERLOAD_RETRY_MS: Final = 15_000
+#: Told when the server goes down, plus as much again by chance, so that not all come at once.
+STREAM_SHUTDOWN_RETRY_MS: Final = 1_000
+
+# Readiness.
+INDEXER_REPORT_AGE_MAX_S: Final = 30
+FRONTIER_AGE_MAX_S: Final = 60
+
+# The server.
+BACKLOG: Final = 4_096
+#: Each connection is an open file; this many are asked for where the system sets no bound.
+OPEN_FILES: Final = 65_536
+#: A client that acknowledges nothing for so long is gone, whatever it is sent.
+UNACKNOWLEDGED_MS_MAX: Final = 60_000
+KEEP_ALIVE_S: Final = 30
+SHUTDOWN_TIMEOUT_S: Final = 1

@@ -1,0 +1,215 @@
+"""Payments: create, show, list, cancel, draw.
+
+Nothing is answered before it is durable: the payment, its event and the answer to its
+idempotency key are one write.
+"""
+
+import re
+import secrets
+from functools import partial
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api import filters
+from api.body import decode, read_json_body
+from api.context import Context
+from api.errors import FieldError, Problem, invalid, unavailable
+from api.idempotency import Effect, Once, key_of
+from api.limits import CANCEL_TRIES_MAX, STORE_RETRY_AFTER_S
+from api.presentation import payment_body
+from api.schema import NewPaymentBody, PageBody
+from indexer.core import creation, events, settle
+from indexer.core.creation import NewPayment
+from indexer.core.payment import Payment
+from indexer.core.types import Provider, Status
+from indexer.errors import Conflict
+from indexer.log import get_logger
+from store import payments
+from store.keys import ApiKey
+from store.payments import Record
+
+
+log = get_logger(__name__)
+
+_ID: Final = re.compile(r"pay_[0-9a-z]{26}", re.ASCII)
+_ID_BYTES: Final = 16
+_REFERENCE_BYTES: Final = 32
+_CREATE_ROUTE: Final = "POST /api/pay"
+
+#: The policy of a picture: nothing in it is executed or fetched, whatever it says.
+_PICTURE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def json_response(body: msgspec.Struct, status: int = 200) -> Response:
+    """A struct as JSON."""
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+async def create(context: Context, request: Request, key: ApiKey | None) -> Response:
+    """Stores a new payment, or answers as it did the first time."""
+    if key is None:
+        raise Problem(401, "unauthorized", "an API key is needed")
+    once = Once(key.id, _CREATE_ROUTE, key_of(request))
+    raw = await read_json_body(request)
+    try:
+        response = await context.ledger.answer(once, raw, partial(_prepare, context, raw))
+    except Conflict:
+        # The id is 128 random bits: what is taken is the reference that the caller brought.
+        taken = FieldError("reference", "another payment has it, and a reference is used once")
+        raise invalid(taken, status=409, code="reference_taken") from None
+    context.wakeups.wake()
+    return response
+
+
+async def _prepare(context: Context, raw: bytes) -> Effect:
+    """The payment that the body asks for, ready to be stored."""
+    asked = _asked(decode(raw, NewPaymentBody))
+    keys = creation.keys_to_read(asked, context.policy)
+    accounts = await context.accounts.read(keys)
+    rent_exempt_minimum = await context.accounts.rent_exempt_minimum()
+    now = context.now
+    payment, warnings = creation.create(
+        asked,
+        context.policy,
+        accounts,
+        rent_exempt_minimum=rent_exempt_minimum,
+        id=creation.payment_id(secrets.token_bytes(_ID_BYTES)),
+        fresh_reference=creation.reference(secrets.token_bytes(_REFERENCE_BYTES)),
+        now=now,
+    )
+    body = payment_body(Record(payment=payment, verdicts=(), sightings=()), private=True)
+    for warning in warnings:
+        log.warning("payment.warning", payment_id=payment.terms.id, warning=warning)
+    return Effect(
+        statements=payments.insert(payment, events.created(payment, now)),
+        status=201,
+        headers={
+            "Content-Type": "application/json",
+            "Location": f"/api/pay/{payment.terms.id}",
+        },
+        body=msgspec.json.encode(body),
+    )
+
+
+def _asked(body: NewPaymentBody) -> NewPayment:
+    if body.provider not in (None, Provider.SOLANA):
+        message = "must be \"solana\": other ways to pay are not there yet"
+        raise invalid(FieldError("provider", message))
+    return NewPayment(
+        amount=body.amount,
+        token=body.token,
+        recipient=body.recipient,
+        label=body.label,
+        message=body.message,
+        memo=body.memo,
+        expires_in_s=body.expires_in_s,
+        metadata=body.metadata or {},
+        order_id=body.order_id,
+        reference=body.reference,
+    )
+
+
+async def show(context: Context, request: Request, key: ApiKey | None) -> Response:
+    """One payment; with an API key also what is the merchant's own."""
+    record = await find(context, request)
+    return json_response(payment_body(record, private=key is not None))
+
+
+async def find(context: Context, request: Request) -> Record:
+    """The payment that the path names.
+
+    Raises:
+        Problem: 404, there is none.
+    """
+    payment_id = payment_id_of(request)
+    record = await payments.get(context.database, payment_id)
+    if record is None:
+        raise no_such_payment()
+    return record
+
+
+def payment_id_of(request: Request) -> str:
+    """The id in the path, which has the form of one.
+
+    Raises:
+        Problem: 404, it has not.
+    """
+    payment_id = request.path_params["id"]
+    if not isinstance(payment_id, str) or not _ID.fullmatch(payment_id):
+        raise no_such_payment()
+    return payment_id
+
+
+def no_such_payment() -> Problem:
+    """Says nothing of whether the id was close."""
+    return Problem(404, "no_such_payment", "there is no payment with this id")
+
+
+async def listing(context: Context, request: Request, _key: ApiKey | None) -> Response:
+    """A page of payments, newest first."""
+    asked = filters.parse(request.query_params)
+    # One more than asked tells whether there is another page.
+    records = await payments.page(
+        context.database,
+        status=asked.status,
+        order_id=asked.order_id,
+        reference=asked.reference,
+        created_after=asked.created_after,
+        before=asked.before,
+        limit=asked.limit + 1,
+    )
+    shown = records[: asked.limit]
+    next_cursor = None
+    if len(records) > asked.limit:
+        last = shown[-1].payment.terms
+        next_cursor = filters.cursor(last.created_at, last.id)
+    data = [payment_body(record, private=True) for record in shown]
+    return json_response(PageBody(data=data, next_cursor=next_cursor))
+
+
+async def cancel(context: Context, request: Request, _key: ApiKey | None) -> Response:
+    """Takes the offer back, while nobody has begun to pay. A repetition changes nothing."""
+    for _ in range(CANCEL_TRIES_MAX):
+        record = await find(context, request)
+        if record.payment.state.status is Status.CANCELED:
+            return json_response(payment_body(record, private=True))
+        canceled = _canceled(record.payment, context.now)
+        batch = payments.save(
+            record.payment,
+            canceled,
+            events=[events.canceled(canceled, context.now)],
+            now=context.now,
+        )
+        try:
+            await context.database.write(batch)
+        except Conflict:
+            continue  # it has changed since it was read: decide anew
+        context.wakeups.wake()
+        log.info("payment.canceled", payment_id=canceled.terms.id, version=canceled.version)
+        after = Record(
+            payment=canceled, verdicts=record.verdicts, sightings=record.sightings
+        )
+        return json_response(payment_body(after, private=True))
+    raise unavailable(
+        "payment_busy", "the payment kept changing; try again", STORE_RETRY_AFTER_S
+    )
+
+
+def _canceled(payment: Payment, now: int) -> Payment:
+    status = payment.state.status
+    if status is not Status.PENDING:
+        raise Problem(
+            409, "not_cancelable", f"only a pending payment can be canceled, this one is {status}"
+        )
+    return settle.cancel(payment, now)
+
+
+async def qr_svg(context: Context, request: Request, _key: ApiKey | None) -> Response:
+    """The Solana Pay URL as a picture."""
+    record = await find(context, request)
+    picture = await context.qr_codes.svg(creation.solana_pay_url(record.payment))
+    headers = {"Content-Security-Policy": _PICTURE_POLICY}
+    return Response(picture, headers=headers, media_type="image/svg+xml")

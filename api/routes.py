@@ -1,0 +1,309 @@
+"""The route table: every call, who may make it, and what it answers. All else follows from it.
+
+`app` serves it, `openapi` describes it, and the tests look that nothing is served beside it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from api import health, payments, stream
+from api.auth import PUBLIC, Access, needs, shows_more_with
+from api.context import Context
+from api.limits import IDEMPOTENCY_KEY_LENGTH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from api.schema import (
+    EventBody,
+    LiveBody,
+    NewPaymentBody,
+    PageBody,
+    PaymentBody,
+    ReadinessBody,
+)
+from indexer.core.types import Status
+from store.keys import ApiKey
+
+
+Handler = Callable[[Context, Request, ApiKey | None], Awaitable[ASGIApp]]
+
+JSON: Final = "application/json"
+SVG: Final = "image/svg+xml"
+EVENT_STREAM: Final = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A value of a request outside of its body.
+
+    Attributes:
+        where: `path`, `query` or `header`.
+        schema: JSON Schema of the value.
+    """
+
+    name: str
+    where: str
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    required: bool = False
+    example: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a call may answer.
+
+    Attributes:
+        body: the struct that the body is, for JSON and for the data of a stream.
+        headers: name to meaning, of those headers that a client needs.
+    """
+
+    description: str
+    media_type: str | None = JSON
+    body: type | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One method of one path.
+
+    Attributes:
+        name: stable, for programs that are made from the description.
+        description: what the summary cannot say; Markdown.
+        answers: by status, successes only.
+        problems: statuses of problems, beside those that every such call can have.
+    """
+
+    method: str
+    path: str
+    name: str
+    access: Access
+    handler: Handler
+    summary: str
+    description: str
+    answers: Mapping[int, Answer]
+    problems: tuple[int, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    body: type | None = None
+
+
+_ID: Final = Parameter(
+    name="id",
+    where="path",
+    description="The payment's id. Whoever knows it may see the payment.",
+    required=True,
+)
+_LAST_EVENT_ID: Final = (
+    Parameter(
+        name="Last-Event-ID",
+        where="header",
+        description="The id of the last event received: everything after it is sent.",
+    ),
+    Parameter(
+        name="last_event_id",
+        where="query",
+        description="The same, for pages that cannot set headers. The header wins.",
+    ),
+)
+
+
+async def describe(context: Context, _request: Request, _key: ApiKey | None) -> Response:
+    """The OpenAPI document of this table."""
+    return Response(context.openapi, media_type=JSON)
+
+
+CALLS: Final[tuple[Call, ...]] = (
+    Call(
+        method="POST",
+        path="/api/pay",
+        name="createPayment",
+        access=needs("payments:write"),
+        handler=payments.create,
+        summary="Create a payment",
+        description="Answers with the payment and its Solana Pay URL once both are stored. "
+        "Repeat a request whose answer was lost with the same `Idempotency-Key` and the same "
+        "body: the first answer comes again, and there is still one payment. Keys are kept for "
+        "at least 24 hours. A request that was refused may be corrected and sent again with the "
+        "same key.",
+        parameters=(
+            Parameter(
+                name="Idempotency-Key",
+                where="header",
+                description="A string that no other request of yours has, such as a UUID: "
+                f"1 to {IDEMPOTENCY_KEY_LENGTH_MAX} visible ASCII characters, quoted or not.",
+                required=True,
+                example='"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+            ),
+        ),
+        body=NewPaymentBody,
+        answers={
+            201: Answer(
+                description="The payment is stored.",
+                body=PaymentBody,
+                headers={
+                    "Location": "The payment's path.",
+                    "Idempotent-Replayed": "`true` when this is a stored answer.",
+                },
+            )
+        },
+        problems=(400, 408, 409, 413, 415, 422),
+    ),
+    Call(
+        method="GET",
+        path="/api/pay",
+        name="listPayments",
+        access=needs("payments:read"),
+        handler=payments.listing,
+        summary="List payments",
+        description="Newest first.",
+        parameters=(
+            Parameter(
+                name="status",
+                where="query",
+                description="Only payments of this status.",
+                schema={"type": "string", "enum": [str(status) for status in Status]},
+            ),
+            Parameter(
+                name="order_id", where="query", description="Only payments of this order."
+            ),
+            Parameter(
+                name="reference", where="query", description="Only the payment of this reference."
+            ),
+            Parameter(
+                name="created_after",
+                where="query",
+                description="Only payments created after this time (RFC 3339).",
+                schema={"type": "string", "format": "date-time"},
+                example="2026-11-22T20:00:00Z",
+            ),
+            Parameter(
+                name="cursor",
+                where="query",
+                description="`next_cursor` of the page before.",
+            ),
+            Parameter(
+                name="limit",
+                where="query",
+                description="How many to list.",
+                schema={
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": PAGE_SIZE_MAX,
+                    "default": PAGE_SIZE_DEFAULT,
+                },
+            ),
+        ),
+        answers={200: Answer(description="A page of payments.", body=PageBody)},
+        problems=(422,),
+    ),
+    Call(
+        method="GET",
+        path="/api/pay/{id}",
+        name="getPayment",
+        access=shows_more_with("payments:read"),
+        handler=payments.show,
+        summary="Show a payment",
+        description="For everyone who knows the id. `metadata` and `order_id` are there only "
+        "with an API key that has `payments:read`.",
+        parameters=(_ID,),
+        answers={200: Answer(description="The payment.", body=PaymentBody)},
+        problems=(404,),
+    ),
+    Call(
+        method="POST",
+        path="/api/pay/{id}/cancel",
+        name="cancelPayment",
+        access=needs("payments:write"),
+        handler=payments.cancel,
+        summary="Cancel a payment",
+        description="Only while it is `pending`. Canceling again changes nothing. Money that "
+        "still comes is recorded and marked for review.",
+        parameters=(_ID,),
+        answers={200: Answer(description="The canceled payment.", body=PaymentBody)},
+        problems=(404, 409),
+    ),
+    Call(
+        method="GET",
+        path="/api/pay/{id}/qr.svg",
+        name="getPaymentQr",
+        access=PUBLIC,
+        handler=payments.qr_svg,
+        summary="Draw a payment's QR code",
+        description="The Solana Pay URL as a picture, for wallets to scan.",
+        parameters=(_ID,),
+        answers={200: Answer(description="The picture.", media_type=SVG)},
+        problems=(404,),
+    ),
+    Call(
+        method="GET",
+        path="/api/sse/payments/{id}",
+        name="streamPayment",
+        access=PUBLIC,
+        handler=stream.of_payment,
+        summary="Follow a payment",
+        description="Server-sent events. First a message `payment` with the payment as "
+        "`getPayment` shows it, then one message per event: `id` is its number, `event` its "
+        "type, `data` as below. After the last event of a payment the server closes, and "
+        "answers 204 to whoever has seen it, which ends a browser's `EventSource`.",
+        parameters=(_ID, *_LAST_EVENT_ID),
+        answers={
+            200: Answer(
+                description="The stream.", media_type=EVENT_STREAM, body=EventBody
+            ),
+            204: Answer(
+                description="Everything was received and nothing will follow.", media_type=None
+            ),
+        },
+        problems=(404,),
+    ),
+    Call(
+        method="GET",
+        path="/api/sse/events",
+        name="streamEvents",
+        access=needs("payments:read"),
+        handler=stream.of_merchant,
+        summary="Follow all payments",
+        description="Server-sent events of every payment, from now on or after the given "
+        "event. Each `data` also has the payment's `order_id`.",
+        parameters=_LAST_EVENT_ID,
+        answers={
+            200: Answer(description="The stream.", media_type=EVENT_STREAM, body=EventBody)
+        },
+    ),
+    Call(
+        method="GET",
+        path="/api/openapi.json",
+        name="getDescription",
+        access=PUBLIC,
+        handler=describe,
+        summary="Describe this API",
+        description="This document.",
+        answers={200: Answer(description="OpenAPI 3.1.")},
+    ),
+    Call(
+        method="GET",
+        path="/livez",
+        name="isAlive",
+        access=PUBLIC,
+        handler=health.livez,
+        summary="Is the process alive?",
+        description="Asks nobody else.",
+        answers={200: Answer(description="It is.", body=LiveBody)},
+    ),
+    Call(
+        method="GET",
+        path="/readyz",
+        name="isReady",
+        access=PUBLIC,
+        handler=health.readyz,
+        summary="Are payments followed?",
+        description="With reasons when they are not.",
+        answers={
+            200: Answer(description="They are; `degraded` names reasons.", body=ReadinessBody),
+            503: Answer(description="They are not.", body=ReadinessBody),
+        },
+    ),
+)

@@ -1,0 +1,251 @@
+"""The bodies that go in and out, as types: what is sent, what is documented, in one place.
+
+`openapi` makes the published schemas of these; descriptions and examples stand here for that.
+Amounts are strings: base units end at 2^64-1, and the numbers of JavaScript at 2^53.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+
+EXAMPLE_ID = "pay_7c3mzk0v9xw2h5tq8r1jd4n6bs"
+EXAMPLE_RECIPIENT = "9WzDXwBbmkg8ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM"
+EXAMPLE_REFERENCE = "FvZ7aGKsL1nDBrcYEMxrcBvQpWMHGFVfQm5bUjKcXQ3e"
+EXAMPLE_MINT = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
+EXAMPLE_URL = (
+    f"solana:{EXAMPLE_RECIPIENT}?amount=12.5&spl-token={EXAMPLE_MINT}"
+    f"&reference={EXAMPLE_REFERENCE}&label=Coffee%20House"
+)
+
+DecimalAmount = Annotated[
+    str, Meta(description="A decimal number in units of the token.", examples=["12.5"])
+]
+BaseUnits = Annotated[
+    str, Meta(description="The same as a whole number of base units.", examples=["12500000"])
+]
+Key = Annotated[str, Meta(description="A key, base58.", examples=[EXAMPLE_RECIPIENT])]
+Time = Annotated[
+    str,
+    Meta(
+        description="RFC 3339, UTC.",
+        examples=["2026-11-22T20:00:00Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+
+
+class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a merchant asks for. A field that is null counts as left out."""
+
+    amount: Annotated[
+        str,
+        Meta(
+            description="Decimal amount in units of the token, as a string: a JSON number would "
+            "lose digits.",
+            examples=["12.5"],
+        ),
+    ]
+    token: Annotated[
+        str,
+        Meta(description="Symbol or mint of an accepted token.", examples=["USDC", "SOL"]),
+    ]
+    recipient: Annotated[
+        str | None,
+        Meta(description="Wallet to be paid. Left out: the one that the server is set to."),
+    ] = None
+    label: Annotated[
+        str | None, Meta(description="Who asks, as the wallet shows it.", examples=["Coffee House"])
+    ] = None
+    message: Annotated[
+        str | None, Meta(description="What for, as the wallet shows it.", examples=["Order 1042"])
+    ] = None
+    memo: Annotated[
+        str | None, Meta(description="Written to the chain with the transfer: public for ever.")
+    ] = None
+    expires_in_s: Annotated[
+        int | None,
+        Meta(description="Seconds until the payment expires. Left out: the server's setting."),
+    ] = None
+    metadata: Annotated[
+        dict[str, str] | None,
+        Meta(
+            description="Notes of the merchant's own. Shown only with an API key.",
+            examples=[{"table": "7"}],
+        ),
+    ] = None
+    order_id: Annotated[
+        str | None,
+        Meta(
+            description="The merchant's own number for it. Shown only with an API key.",
+            examples=["1042"],
+        ),
+    ] = None
+    provider: Annotated[
+        str | None,
+        Meta(
+            description="Who moves the money: `solana`, the only one so far.", examples=["solana"]
+        ),
+    ] = None
+    reference: Annotated[
+        str | None,
+        Meta(
+            description="The reference key of a Solana Pay URL that was made elsewhere. It must "
+            "be fresh: used for no other payment, and in no transaction. Left out: the server "
+            "makes the key and the URL."
+        ),
+    ] = None
+
+
+class TokenBody(msgspec.Struct, frozen=True):
+    """What is to be paid in."""
+
+    symbol: Annotated[str, Meta(examples=["USDC"])]
+    mint: Annotated[
+        str | None, Meta(description="Null: native SOL.", examples=[EXAMPLE_MINT])
+    ]
+    decimals: Annotated[int, Meta(examples=[6])]
+
+
+class TransferBody(msgspec.Struct, frozen=True):
+    """A transaction that pays towards the payment."""
+
+    signature: str
+    slot: int
+    block_time: Annotated[Time | None, Meta(description="Null while it is not finalized.")]
+    amount: DecimalAmount
+    amount_base_units: BaseUnits
+    commitment: Annotated[
+        Literal["confirmed", "finalized"],
+        Meta(description="Only what is finalized counts as received."),
+    ]
+
+
+class PaymentBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A payment: what was asked for, and where it stands.
+
+    Release goods when `status` is `settled`, not before.
+    """
+
+    id: Annotated[
+        str, Meta(description="Whoever knows it may see the payment.", examples=[EXAMPLE_ID])
+    ]
+    provider: Literal["solana", "paymob"]
+    status: Annotated[
+        Literal["pending", "processing", "settled", "expired", "canceled", "failed", "refunded"],
+        Meta(
+            description="`pending`: nothing seen. `processing`: seen, not final, or waiting for "
+            "a person. `settled`: paid in full and final. `expired`: not paid in time; late "
+            "money within the grace time still settles it. `canceled`: by the merchant."
+        ),
+    ]
+    paid: Annotated[
+        Literal["none", "partial", "exact", "over"],
+        Meta(description="How much has arrived, whatever the status."),
+    ]
+    late: Annotated[bool, Meta(description="Some of it came after `expires_at`.")]
+    review: Annotated[
+        list[str], Meta(description="Why a person must look at it; empty when all is well.")
+    ]
+    amount: DecimalAmount
+    amount_base_units: BaseUnits
+    token: TokenBody
+    received: Annotated[
+        str, Meta(description="What finalized transactions have credited.", examples=["0"])
+    ]
+    received_base_units: Annotated[str, Meta(examples=["0"])]
+    recipient: Key
+    reference: Annotated[
+        str,
+        Meta(
+            description="The key that ties a transfer to this payment.",
+            examples=[EXAMPLE_REFERENCE],
+        ),
+    ]
+    url: Annotated[
+        str,
+        Meta(description="The Solana Pay URL, for a wallet or a QR code.", examples=[EXAMPLE_URL]),
+    ]
+    checkout_url: Annotated[
+        str | None, Meta(description="A page to pay on. There is none yet: always null.")
+    ]
+    order_id: Annotated[
+        str | None | UnsetType,
+        Meta(description="Left out without an API key that has `payments:read`."),
+    ] = UNSET
+    memo: str | None
+    label: str | None
+    message: str | None
+    metadata: Annotated[
+        dict[str, str] | UnsetType,
+        Meta(description="Left out without an API key that has `payments:read`."),
+    ] = UNSET
+    transfers: Annotated[list[TransferBody], Meta(description="Oldest first.")]
+    created_at: Time
+    expires_at: Time
+    settled_at: Annotated[
+        Time | None, Meta(description="Block time of the transaction that completed it.")
+    ]
+    version: Annotated[
+        int, Meta(description="One more with every change; the larger one is newer.", examples=[1])
+    ]
+
+
+class PageBody(msgspec.Struct, frozen=True):
+    """Some payments, newest first."""
+
+    data: list[PaymentBody]
+    next_cursor: Annotated[
+        str | None, Meta(description="For the next page as `cursor`; null on the last page.")
+    ]
+
+
+class EventBody(msgspec.Struct, frozen=True):
+    """The `data` of a stream's messages: the payment after the change.
+
+    `payment` is the payment without `url`, `checkout_url`, `transfers`, `order_id` and
+    `metadata`.
+    """
+
+    payment: dict[str, object]
+    signature: Annotated[
+        str | None, Meta(description="The transaction that caused the change, if one did.")
+    ]
+
+
+class LiveBody(msgspec.Struct, frozen=True):
+    """The process runs."""
+
+    status: Literal["ok"]
+
+
+class ReasonBody(msgspec.Struct, frozen=True):
+    """Something that is not as it should be."""
+
+    component: Annotated[str, Meta(examples=["indexer"])]
+    problem: Annotated[str, Meta(examples=["the indexer is not running"])]
+    since: Time
+
+
+class FrontierBody(msgspec.Struct, frozen=True):
+    """How far the chain is known: everything finalized up to here is stored."""
+
+    key: Key
+    slot: int
+    block_time: Time
+    age_s: Annotated[int, Meta(description="Seconds between `block_time` and now.")]
+
+
+class ReadinessBody(msgspec.Struct, frozen=True):
+    """Whether payments are followed, and why not."""
+
+    status: Annotated[
+        Literal["ready", "degraded", "unready"],
+        Meta(
+            description="`degraded`: it works, but a person should look. `unready` comes with "
+            "status 503."
+        ),
+    ]
+    reasons: list[ReasonBody]
+    frontiers: list[FrontierBody]

@@ -1,0 +1,96 @@
+"""What surrounds every request: safe headers, one log line, and an answer when we fail.
+
+Pure ASGI on purpose: middleware that builds a response object would buffer the streams.
+"""
+
+import asyncio
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import internal
+from indexer.log import get_logger
+
+
+log = get_logger(__name__)
+
+#: Probes ask every few seconds and have nothing to tell.
+_QUIET_ROUTES: Final = frozenset({"/livez", "/readyz"})
+
+
+class Shell:
+    """The outermost layer: adds the headers that every answer has, and logs it.
+
+    The line names the route's template, never the path: whoever knows a payment's id may see
+    the payment. Queries, bodies and headers are not logged at all.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began_at = asyncio.get_running_loop().time()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["Cache-Control"] = "no-store"
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            _log_request(scope, status, asyncio.get_running_loop().time() - began_at)
+
+
+def _log_request(scope: Scope, status: int, duration_s: float) -> None:
+    route = getattr(scope.get("route"), "path", None)
+    write = log.debug if route in _QUIET_ROUTES else log.info
+    write(
+        "http.request_served",
+        method=scope["method"],
+        route=route,
+        status=status,
+        duration_ms=round(duration_s * 1000, 1),
+        api_key_id=scope.get("state", {}).get("api_key_id"),
+    )
+
+
+class FailSafe:
+    """The innermost layer: what nobody else has answered for is our fault, and becomes a 500.
+
+    Starlette has a layer for this as well, but it raises the error again after it has answered,
+    for the server to log it a second time.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_start)
+        except Exception:
+            route = getattr(scope.get("route"), "path", None)
+            log.exception("http.failed", method=scope["method"], route=route)
+            if not started:
+                await internal().response()(scope, receive, send)

@@ -1,0 +1,240 @@
+"""Puts the parts together, runs them, and takes them down again in order.
+
+Everything that runs is a named task of one group. A task that ends by itself is a fault and
+brings the process down: half a daemon that looks alive is worse than none.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final, NoReturn
+
+import structlog
+
+from api.app import create_app
+from api.server import serve
+from api.wakeups import Wakeups
+from indexer.core import creation
+from indexer.core.account import Account
+from indexer.errors import ConfigError, InvariantError, SourceError, StoreUnavailable
+from indexer.live import Live
+from indexer.parked import Parked
+from indexer.pipeline import Pipeline
+from indexer.settings import Settings
+from indexer.sources.doorbells import Doorbells
+from indexer.sources.endpoint import Bounds
+from indexer.sources.pubsub import PubSub
+from indexer.sources.rpc import Rpc
+from indexer.sweep import Sweeper
+from indexer.watch import Watched
+from store import deployment, health, migrate
+from store.database import Database, open_database
+
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two reports of health to the store.
+REPORT_INTERVAL_S: Final = 2.0
+#: Seconds between two tries to learn which cluster the endpoints belong to.
+GENESIS_PAUSE_S: Final = 2.0
+#: Seconds that the API has to end its streams and answers.
+SHUTDOWN_LIMIT_S: Final = 5.0
+
+Clock = Callable[[], float]
+Tasks = dict[str, Callable[[], Awaitable[object]]]
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: how a group of endless tasks is ended
+    """Somebody asked us to stop."""
+
+
+async def run(
+    settings: Settings,
+    *,
+    clock: Clock,
+    indexer: bool,
+    api: bool,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Runs the indexer, the API, or both, until `stop` is set.
+
+    Args:
+        settings: what was configured.
+        clock: unix seconds.
+        indexer: watch the chain and settle payments.
+        api: serve HTTP.
+        stop: ends everything in order.
+        on_ready: called once everything runs (and the port, if any, is open).
+
+    Raises:
+        ConfigError: the endpoints belong to another cluster than the database; a taken port.
+        SchemaMismatch: the database was written by a newer release, or was not migrated.
+    """
+    async with AsyncExitStack() as stack:
+        database = await open_database(settings.database_url)
+        stack.push_async_callback(database.close)
+        if indexer and api:
+            await migrate.migrate(database)
+        await migrate.check(database)
+        rpc = await stack.enter_async_context(
+            Rpc(
+                settings.rpc_urls,
+                bounds=Bounds(concurrency=settings.rpc_concurrency, rate=settings.rpc_rate),
+                quorum=settings.verify_quorum,
+            )
+        )
+        watch_key = await the_watch_key(database, settings)
+        wakeups = Wakeups()
+        tasks: Tasks = {}
+        if indexer:
+            tasks |= _indexer_tasks(settings, database, rpc, watch_key, wakeups, clock)
+        if api:
+            app = create_app(
+                database=database,
+                settings=settings,
+                chain=_Chain(rpc),
+                clock=clock,
+                wakeups=wakeups,
+                watch_key=watch_key,
+            )
+            tasks["api"] = partial(
+                serve, app, settings.host, settings.port, stop=stop, on_ready=on_ready
+            )
+        elif on_ready is not None:
+            on_ready()
+        await _run_until_stopped(tasks, stop)
+
+
+async def the_watch_key(database: Database, settings: Settings) -> str:
+    """The deployment's watch key: as configured, else as stored, else made now and stored."""
+    if settings.watch_key is not None:
+        return settings.watch_key
+    fresh = creation.reference(secrets.token_bytes(32))
+    return await deployment.put_once(database, "watch_key", fresh)
+
+
+def _indexer_tasks(
+    settings: Settings,
+    database: Database,
+    rpc: Rpc,
+    watch_key: str,
+    wakeups: Wakeups,
+    clock: Clock,
+) -> Tasks:
+    """Everything that watches the chain, by name."""
+    pipeline = Pipeline(database, rpc, clock=clock, wake=wakeups.wake)
+    watched = Watched(database, watch_key, clock=clock)
+    sweeper = Sweeper(database, rpc, pipeline, watched, clock=clock, wake=wakeups.wake)
+    doorbells = Doorbells(on_overflow=sweeper.ask)
+    live = Live(database, rpc, pipeline, doorbells, clock=clock, wake=wakeups.wake)
+    parked = Parked(database, pipeline, clock=clock)
+    subscriptions = [
+        PubSub(
+            url,
+            keys=watched.to_subscribe,
+            on_signature=doorbells.ring,
+            on_subscribed=sweeper.subscribed,
+        )
+        for url in settings.ws_urls
+    ]
+
+    def keys_changed() -> None:
+        for subscription in subscriptions:
+            subscription.changed()
+        sweeper.ask()
+
+    async def report() -> NoReturn:
+        while True:
+            problems = {
+                "indexer": None,
+                "rpc": rpc.problem,
+                "sweep": sweeper.problem,
+                **{f"pubsub:{number}": s.problem for number, s in enumerate(subscriptions)},
+            }
+            await _report(database, problems, int(clock()))
+            await asyncio.sleep(REPORT_INTERVAL_S)
+
+    async def sweep() -> None:
+        await _same_cluster(database, rpc, sweeper)
+        await watched.refresh()
+        await sweeper.run()
+
+    return {
+        "watch": partial(watched.run, changed=keys_changed, wait=wakeups.wait),
+        "sweep": sweep,
+        "doorbells": live.answer,
+        "finality": live.settle,
+        "parked": parked.run,
+        "health": report,
+        **{f"pubsub:{number}": s.run for number, s in enumerate(subscriptions)},
+    }
+
+
+async def _same_cluster(database: Database, rpc: Rpc, sweeper: Sweeper) -> None:
+    """Waits for the chain, and refuses one that the database does not belong to.
+
+    Payments of one cluster verified against another would be all wrong at once.
+    """
+    while True:
+        try:
+            genesis_hash = await rpc.genesis_hash()
+            break
+        except SourceError as error:
+            log.warning("rpc.unreachable", error=str(error))
+            sweeper.problem = str(error)
+            await asyncio.sleep(GENESIS_PAUSE_S)
+    stored = await deployment.put_once(database, "genesis_hash", genesis_hash)
+    if stored != genesis_hash:
+        problem = (
+            "AXIOM_RPC_URLS: these endpoints serve the cluster with genesis hash "
+            f"{genesis_hash}, but the database was filled from {stored}; use another "
+            "AXIOM_DATABASE_URL for another cluster"
+        )
+        raise ConfigError((problem,))
+
+
+async def _report(database: Database, problems: dict[str, str | None], now: int) -> None:
+    try:
+        await database.write(
+            [health.report(component, problem, now) for component, problem in problems.items()]
+        )
+    except StoreUnavailable as error:
+        log.warning("health.not_stored", error=str(error))
+
+
+async def _run_until_stopped(tasks: Tasks, stop: asyncio.Event) -> None:
+    async def stopper() -> NoReturn:
+        await stop.wait()
+        if "api" in tasks:  # ends by itself, once its streams are closed
+            await asyncio.sleep(SHUTDOWN_LIMIT_S)
+        raise _Stopped
+
+    async def endless(name: str, start: Callable[[], Awaitable[object]]) -> NoReturn:
+        await start()
+        if stop.is_set():
+            raise _Stopped
+        raise InvariantError(f"the task {name!r} ended by itself")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stopper(), name="stop")
+            for name, start in tasks.items():
+                group.create_task(endless(name, start), name=name)
+    except* _Stopped:
+        log.info("daemon.stopped")
+
+
+class _Chain:
+    """What the API may ask the chain, through the same endpoints as the indexer."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+
+    async def account(self, key: str) -> Account | None:
+        return await self._rpc.account(key)
+
+    async def rent_exempt_minimum(self) -> int:
+        return await self._rpc.rent_exempt_minimum()

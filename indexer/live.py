@@ -1,0 +1,184 @@
+"""From a doorbell to a settled payment: look at once, then wait until it is final.
+
+A doorbell rings at `confirmed`. What it points at is fetched and shown as detected; then its
+slot is awaited, and once the cluster's finalized slot has passed it the transaction is fetched
+again, proven final, and settled. A sweep would find it too, a few seconds later: everything here
+is about being fast, nothing about being right, and all of it may be lost at any moment.
+
+A fork may drop what was sighted. One missing answer proves nothing, so a sighting is only taken
+back after several, long after its slot should have been final, with no node knowing the
+signature; should it land after all, a sweep will find it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from indexer.core.types import Commitment
+from indexer.errors import Conflict, SourceError, StoreUnavailable
+from indexer.pipeline import Found, Pipeline, Unread, settlement
+from indexer.sources.doorbells import Doorbell, Doorbells
+from indexer.sources.rpc import Rpc
+from store import payments
+from store.database import Database
+
+
+log = structlog.get_logger(__name__)
+
+#: Doorbells that are answered together.
+BATCH_SIZE: Final = 100
+#: Signatures that are awaited at once; what is beyond is left to the sweep.
+AWAITED_MAX: Final = 10_000
+#: Seconds between two looks at the finalized slot, while something is awaited.
+POLL_INTERVAL_S: Final = 0.4
+#: Seconds of pause after a failure of the chain side or the store.
+PAUSE_S: Final = 1.0
+#: How often a doorbell's transaction is looked for at `confirmed`, and the first pause between.
+#: Nodes notify a little before they can be asked.
+SIGHT_ATTEMPTS_MAX: Final = 5
+SIGHT_PAUSE_S: Final = 0.3
+#: How often a transaction must be found missing, and how many slots after its own must be
+#: finalized, before its sighting is taken back.
+MISSES_MIN: Final = 3
+DROPPED_AFTER_SLOTS: Final = 64
+#: Seconds between two looks for one transaction that should be final and is not found.
+MISS_PAUSE_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """A signature on its way to being final."""
+
+    slot: int
+    misses: int = 0
+    not_before: float = 0.0  # the loop's time
+
+
+class Live:
+    """Answers doorbells and awaits finality."""
+
+    def __init__(
+        self,
+        database: Database,
+        rpc: Rpc,
+        pipeline: Pipeline,
+        doorbells: Doorbells,
+        *,
+        clock: Callable[[], float],
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._rpc = rpc
+        self._pipeline = pipeline
+        self._doorbells = doorbells
+        self._clock = clock
+        self._wake = wake
+        self._awaited: dict[str, _Awaited] = {}
+        self._filled = asyncio.Event()
+
+    # ---------------------------------------------------------------------------- doorbells
+
+    async def answer(self) -> None:
+        """Answers doorbells for ever."""
+        while True:
+            bells = await self._doorbells.take(BATCH_SIZE)
+            for bell in bells:
+                self._await(bell.signature, bell.slot)
+            await self._sight(bells, attempt=1)
+
+    async def _sight(self, bells: Sequence[Doorbell], *, attempt: int) -> None:
+        found = [Found(signature=bell.signature, slot=bell.slot) for bell in bells]
+        try:
+            unread = {each.found.signature for each in await self._pipeline.sight(found)}
+        except (SourceError, StoreUnavailable) as error:
+            log.warning("doorbell.unanswered", error=str(error), count=len(found))
+            await asyncio.sleep(PAUSE_S)
+            return
+        if not unread:
+            return
+        if attempt == SIGHT_ATTEMPTS_MAX:
+            log.info("doorbell.given_up", count=len(unread))
+            return
+        await asyncio.sleep(SIGHT_PAUSE_S * 2 ** (attempt - 1))
+        again = [bell for bell in bells if bell.signature in unread]
+        await self._sight(again, attempt=attempt + 1)
+
+    # ----------------------------------------------------------------------------- finality
+
+    async def settle(self) -> None:
+        """Settles what has become final, for ever; begins with what was sighted before."""
+        for sighting in await payments.sighted(self._database, limit=AWAITED_MAX):
+            self._await(sighting.signature, sighting.slot)
+        while True:
+            await self._filled.wait()
+            try:
+                await self._settle_final(await self._rpc.slot(Commitment.FINALIZED))
+            except (SourceError, StoreUnavailable, Conflict) as error:
+                log.warning("finality.unknown", error=str(error))
+                await asyncio.sleep(PAUSE_S)
+            if not self._awaited:
+                self._filled.clear()
+                continue
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    def _await(self, signature: str, slot: int) -> None:
+        if len(self._awaited) < AWAITED_MAX:
+            self._awaited.setdefault(signature, _Awaited(slot))
+            self._filled.set()
+
+    async def _settle_final(self, finalized: int) -> None:
+        now = asyncio.get_running_loop().time()
+        ready = [
+            Found(signature=signature, slot=awaited.slot)
+            for signature, awaited in self._awaited.items()
+            if awaited.slot <= finalized and awaited.not_before <= now
+        ]
+        for start in range(0, len(ready), BATCH_SIZE):
+            batch = ready[start : start + BATCH_SIZE]
+            unread = {
+                each.found.signature: each
+                for each in await self._pipeline.settle(batch, park=False)
+            }
+            for found in batch:
+                if found.signature not in unread:
+                    self._awaited.pop(found.signature, None)
+                else:
+                    await self._missed(unread[found.signature], finalized)
+
+    async def _missed(self, unread: Unread, finalized: int) -> None:
+        """Looks again later, or takes the sighting back, or leaves it to the sweep."""
+        signature = unread.found.signature
+        awaited = self._awaited[signature]
+        awaited.misses += 1
+        awaited.not_before = asyncio.get_running_loop().time() + MISS_PAUSE_S
+        if awaited.misses < MISSES_MIN or finalized < awaited.slot + DROPPED_AFTER_SLOTS:
+            return
+        if unread.reason == "not_found" and await self._is_known(signature):
+            return
+        del self._awaited[signature]
+        if unread.reason == "not_found":
+            await self._revert(signature)
+
+    async def _is_known(self, signature: str) -> bool:
+        """Whether the cluster has any memory of the signature."""
+        return (await self._rpc.signature_statuses([signature]))[0] is not None
+
+    async def _revert(self, signature: str) -> None:
+        """Takes a dropped sighting back: its payments stand where they would without it."""
+        sighted = await payments.sighted(self._database, limit=AWAITED_MAX)
+        ids = [sighting.payment_id for sighting in sighted if sighting.signature == signature]
+        now = int(self._clock())
+        batch = [
+            statement
+            for record in await payments.by_ids(self._database, ids)
+            for statement in settlement(
+                record, (), unsighted=(signature,), frontier_time=None, now=now
+            )
+        ]
+        if batch:
+            log.warning("transaction.dropped_by_fork", signature=signature, payments=ids)
+            await self._database.write(batch)
+            self._wake()

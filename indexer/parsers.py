@@ -1,0 +1,187 @@
+"""Text to values: one function for each kind of setting.
+
+Each raises ValueError with a phrase that says what would be right. A phrase never repeats a
+value that may carry a key.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Final, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from solders.pubkey import Pubkey
+
+from indexer.redact import URL_CHARACTERS, redact
+
+
+ITEMS_MAX: Final = 100
+PORT_MAX: Final = 65_535
+
+_KEY_LENGTH_MAX: Final = 44
+
+_SYMBOL: Final = re.compile(r"[A-Za-z0-9$._\-]{1,16}", re.ASCII)
+_URL: Final = re.compile(rf"[{URL_CHARACTERS}]+", re.ASCII)
+_HOST: Final = re.compile(r"[A-Za-z0-9.\-]+|[0-9A-Fa-f:.]+", re.ASCII)
+_DIGITS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    """A parser of whole numbers, both bounds included."""
+
+    def parse(text: str) -> int:
+        if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
+            raise ValueError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def choice(words: type[E]) -> Callable[[str], E]:
+    """A parser of one of a few words, in any case."""
+
+    def parse(text: str) -> E:
+        try:
+            return words(text.lower())
+        except ValueError:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}") from None
+
+    return parse
+
+
+def urls(*schemes: str) -> Callable[[str], tuple[str, ...]]:
+    """A parser of a comma list of distinct URLs; paths, queries and user names are kept."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = _distinct(_items(text))
+        for number, url in enumerate(found, 1):
+            problem = _url_problem(url, schemes)
+            if problem:
+                which = "the URL" if len(found) == 1 else f"URL {number} of {len(found)}"
+                raise ValueError(f"{which} {problem}")
+        return found
+
+    return parse
+
+
+def base_url(text: str) -> str:
+    """A URL to which paths are appended, without its last slash."""
+    problem = _url_problem(text, ("http", "https"))
+    parts = urlsplit(text) if problem is None else SplitResult("", "", "", "", "")
+    if problem is None and (parts.query or parts.fragment or parts.username):
+        problem = "must be a scheme, a host and at most a path"
+    if problem:
+        raise ValueError(f"the URL {problem}")
+    return text.rstrip("/")
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """A comma list of `scheme://host[:port]`, or `*` alone."""
+    found = _distinct(_items(text))
+    if found == ("*",):
+        return found
+    for origin in found:
+        parts = urlsplit(origin)
+        if _url_problem(origin, ("http", "https")) or origin != f"{parts.scheme}://{parts.netloc}":
+            raise ValueError(
+                f"{redact(origin)!r} is no origin: write scheme://host or scheme://host:port, "
+                "without a path, or * alone"
+            )
+    return found
+
+
+def key(text: str) -> str:
+    """Base58 of 32 bytes."""
+    try:
+        return str(Pubkey.from_string(text))
+    except ValueError:
+        # A private key is longer: whoever pastes one by mistake must not find it in a log.
+        shown = repr(redact(text)) if len(text) <= _KEY_LENGTH_MAX else "this"
+        raise ValueError(f"{shown} is no Solana key: base58 of 32 bytes") from None
+
+
+def tokens(text: str) -> dict[str, str | None]:
+    """`SOL,USDC=<mint>`: symbols with their mints, None for native SOL."""
+    found: dict[str, str | None] = {}
+    for item in _items(text):
+        symbol, equals, mint = (part.strip() for part in item.partition("="))
+        if not _SYMBOL.fullmatch(symbol):
+            raise ValueError(f"{symbol!r} is no symbol: 1 to 16 letters, digits or $ . _ -")
+        if symbol.upper() in {known.upper() for known in found}:
+            raise ValueError(f"{symbol} stands there twice")
+        if (symbol == "SOL") == bool(equals):
+            raise ValueError("write SOL alone, and every other token as SYMBOL=mint")
+        found[symbol] = key(mint) if equals else None
+        if list(found.values()).count(found[symbol]) > 1:
+            raise ValueError(f"{symbol} has the mint of another symbol")
+    return found
+
+
+def sqlite_url(text: str) -> str:
+    """`sqlite:///` and a path."""
+    scheme, _, path = text.partition("://")
+    if scheme != "sqlite" or not path.startswith("/") or path in {"/", "//"}:
+        raise ValueError("must be sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    return text
+
+
+def host(text: str) -> str:
+    """A host name or an IP address to listen on."""
+    if not _HOST.fullmatch(text):
+        raise ValueError(f"{redact(text)!r} is neither a host name nor an IP address")
+    return text
+
+
+def authority(host_: str) -> str:
+    """The host as it stands in a URL that others can follow."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host_, host_)  # noqa: S104 - recognised, not bound to
+    return f"[{reachable}]" if ":" in reachable else reachable
+
+
+def ws_url(rpc_url: str) -> str:
+    """The WebSocket endpoint that belongs to an RPC endpoint by the convention of Solana's tools.
+
+    Raises:
+        ValueError: when there is no next port.
+    """
+    parts = urlsplit(rpc_url)
+    netloc = parts.netloc
+    if parts.port is not None:
+        if parts.port >= PORT_MAX:
+            raise ValueError(f"there is no port after {parts.port}: set AXIOM_WS_URLS as well")
+        netloc = f"{netloc.removesuffix(f':{parts.port}')}:{parts.port + 1}"
+    scheme = {"http": "ws", "https": "wss"}[parts.scheme]
+    return parts._replace(scheme=scheme, netloc=netloc).geturl()
+
+
+def _items(text: str) -> tuple[str, ...]:
+    items = tuple(item.strip() for item in text.split(","))
+    if not all(items):
+        raise ValueError("has an empty item: look for a comma too many")
+    if len(items) > ITEMS_MAX:
+        raise ValueError(f"has {len(items)} items; {ITEMS_MAX} are the most")
+    return items
+
+
+def _distinct(items: Sequence[str]) -> tuple[str, ...]:
+    if len(set(items)) < len(items):
+        raise ValueError("has an item twice")
+    return tuple(items)
+
+
+def _url_problem(url: str, schemes: tuple[str, ...]) -> str | None:
+    """What is wrong with it, without showing it."""
+    if not _URL.fullmatch(url):
+        return "has characters that must be percent-encoded"
+    try:
+        parts = urlsplit(url)
+        port, host_ = parts.port, parts.hostname
+    except ValueError:
+        return "is malformed"
+    if parts.scheme not in schemes:
+        return f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    if not host_ or port == 0:
+        return "has no host" if not host_ else "has port 0"
+    return None

@@ -1,0 +1,227 @@
+"""Everything that can be set, read once from the environment.
+
+Variables are named `AXIOM_` and the field in capitals. They may also stand in a `.env` file; the
+real environment wins. An empty value counts as not set. Where a value may carry a key,
+`AXIOM_<NAME>_FILE` can name a file that holds it, as container platforms mount secrets.
+
+All problems are found before any is reported, so that one start is enough to see them.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Self
+
+from indexer import parsers
+from indexer.environment import PREFIX, Reader, merged, suspicious
+from indexer.errors import ConfigError
+from indexer.log import LogFormat, LogLevel
+from indexer.redact import redact
+
+
+DAY_S: Final = 86_400
+
+_USDC_MINT: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Settings:
+    """What this process was told to do. Its `repr` shows no key."""
+
+    database_url: str = "sqlite:///axiom.db"
+    """Where payments are kept: `sqlite:///` and a path, absolute with a fourth slash.
+
+    Default: a file in the working directory, so that a first start needs nothing.
+    """
+
+    rpc_urls: tuple[str, ...] = ("http://127.0.0.1:8899",)
+    """HTTP endpoints of Solana RPC nodes, the preferred one first; commas between them.
+
+    Default: a local validator, so that nothing reaches for the outside unasked. Production sets
+    it, to two or more endpoints of different providers.
+    """
+
+    ws_urls: tuple[str, ...] = ()
+    """WebSocket endpoints for notifications; commas between them.
+
+    Default: each of `rpc_urls` with ws for http and, where the URL names a port, the next one:
+    the convention of Solana's own tools (RPC on 8899, PubSub on 8900).
+    """
+
+    verify_quorum: int = 1
+    """How many endpoints must give the same transaction before it is believed.
+
+    Default 1: one provider is trusted. At most the number of `rpc_urls`; 2 of 3 survives a liar.
+    """
+
+    rpc_concurrency: int = 32
+    """Requests under way at once to one endpoint, 1 … 1000.
+
+    Default 32: enough to keep a node busy; more only lengthens its queue.
+    """
+
+    rpc_rate: int = 100
+    """Requests a second to one endpoint, at most 100000; 0 sets no bound.
+
+    Default 100: careful. Set it to what your provider's plan allows.
+    """
+
+    recipient: str | None = None
+    """Wallet or vault that is paid when a payment names no other; base58.
+
+    Default none: then every payment must name its recipient.
+    """
+
+    watch_key: str | None = None
+    """Key that stands in every payment's URL, so that one subscription finds all; base58.
+
+    Default none: one is made at the first start and kept in the database. Set it only to take
+    over the key of a lost database. Nobody needs a private key to it.
+    """
+
+    tokens: Mapping[str, str | None] = field(
+        default_factory=lambda: {"SOL": None, "USDC": _USDC_MINT}
+    )
+    """What may be paid in: `SYMBOL=mint` with commas between; `SOL` alone is native SOL.
+
+    Default: SOL, and USDC of the main network. Nothing else is accepted, so that a worthless
+    look-alike never pays for anything.
+    """
+
+    expires_in_s: int = 900
+    """Seconds until an unpaid payment expires, where it does not say so itself; 1 … 30 days.
+
+    Default 900: long enough to find one's phone, short enough for a price to hold.
+    """
+
+    late_grace_s: int = DAY_S
+    """Seconds after expiry in which late money still settles by itself; 0 … 90 days.
+
+    Default 86400, one day. Money that comes later waits for a person.
+    """
+
+    host: str = "127.0.0.1"
+    """Address to serve HTTP on.
+
+    Default: this machine only. In a container, or behind a proxy elsewhere: 0.0.0.0.
+    """
+
+    port: int = 8000
+    """TCP port to serve HTTP on, 1 … 65535. Default 8000."""
+
+    public_url: str = ""
+    """The URL under which the outside reaches the API; without a slash at the end.
+
+    Default: http, `host` and `port`.
+    """
+
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API from a browser, commas between; `*` alone is any.
+
+    Default none: browsers then allow only pages of the API's own origin.
+    """
+
+    log_level: LogLevel = LogLevel.INFO
+    """The least that is logged: debug, info, warning or error. Default info."""
+
+    log_format: LogFormat = LogFormat.AUTO
+    """console for people, json for machines. Default auto: console on a terminal, else json."""
+
+    def __post_init__(self) -> None:
+        """Fills in what follows from other fields."""
+        if not self.ws_urls:
+            object.__setattr__(self, "ws_urls", tuple(map(parsers.ws_url, self.rpc_urls)))
+        if not self.public_url:
+            url = f"http://{parsers.authority(self.host)}:{self.port}"
+            object.__setattr__(self, "public_url", url)
+
+    def __repr__(self) -> str:
+        shown = (f"{f.name}={redact(repr(getattr(self, f.name)))}" for f in fields(self))
+        return f"Settings({', '.join(shown)})"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], dotenv: Path | None) -> Self:
+        """The settings that the environment and the `.env` file add up to.
+
+        Args:
+            environ: the process's environment.
+            dotenv: the `.env` file; None to read none.
+
+        Raises:
+            ConfigError: with one sentence for each thing that is wrong.
+        """
+        reader = Reader(_variables(environ, dotenv))
+        values: dict[str, Any] = {}
+        for name, parse in PARSERS.items():
+            value = reader.take(name, parse, secret=name in SECRETS)
+            if value is not None:
+                values[name] = value
+        problems = [*reader.problems, *_contradictions(values, reader.faulty)]
+        if problems:
+            raise ConfigError(tuple(problems))
+        return cls(**values)
+
+
+PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
+    "database_url": parsers.sqlite_url,
+    "rpc_urls": parsers.urls("http", "https"),
+    "ws_urls": parsers.urls("ws", "wss"),
+    "verify_quorum": parsers.integer(1, parsers.ITEMS_MAX),
+    "rpc_concurrency": parsers.integer(1, 1_000),
+    "rpc_rate": parsers.integer(0, 100_000),
+    "recipient": parsers.key,
+    "watch_key": parsers.key,
+    "tokens": parsers.tokens,
+    "expires_in_s": parsers.integer(1, 30 * DAY_S),
+    "late_grace_s": parsers.integer(0, 90 * DAY_S),
+    "host": parsers.host,
+    "port": parsers.integer(1, parsers.PORT_MAX),
+    "public_url": parsers.base_url,
+    "cors_origins": parsers.origins,
+    "log_level": parsers.choice(LogLevel),
+    "log_format": parsers.choice(LogFormat),
+}
+
+#: Fields whose value may carry a key, and that may therefore be read from a file.
+SECRETS: Final = frozenset({"rpc_urls", "ws_urls"})
+
+
+def variable_names() -> frozenset[str]:
+    """Every variable that is read."""
+    names = {PREFIX + name.upper() for name in PARSERS}
+    return frozenset(names | {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS})
+
+
+def unknown_variables(environ: Mapping[str, str], dotenv: Path | None) -> tuple[str, ...]:
+    """A warning for each `AXIOM_` variable that is no setting: most likely it is misspelt."""
+    return suspicious(_variables(environ, dotenv), variable_names())
+
+
+def _variables(environ: Mapping[str, str], dotenv: Path | None) -> Mapping[str, str]:
+    try:
+        return merged(environ, dotenv)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError((f"cannot read {dotenv}: {reason}",)) from error
+
+
+def _contradictions(values: Mapping[str, Any], faulty: Collection[str]) -> list[str]:
+    """What is wrong between settings that are each right by themselves."""
+    problems = []
+    rpc_urls = () if "rpc_urls" in faulty else values.get("rpc_urls", Settings().rpc_urls)
+    if rpc_urls and values.get("verify_quorum", 1) > len(rpc_urls):
+        problems.append(
+            f"{PREFIX}VERIFY_QUORUM: {values['verify_quorum']} endpoints cannot agree where "
+            f"{PREFIX}RPC_URLS names {len(rpc_urls)}"
+        )
+    if "ws_urls" not in values:
+        try:
+            tuple(map(parsers.ws_url, rpc_urls))
+        except ValueError as error:
+            problems.append(f"{PREFIX}RPC_URLS: {error}")
+    watch_key = values.get("watch_key")
+    if watch_key is not None and watch_key == values.get("recipient"):
+        problems.append(
+            f"{PREFIX}WATCH_KEY: must not be the recipient, whose own business it would find"
+        )
+    return problems

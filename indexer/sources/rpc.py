@@ -1,0 +1,336 @@
+"""Several endpoints as one: fail-over in the order given, retries, and typed reads.
+
+Reads are idempotent, so they are asked again, elsewhere or later, up to `ROUNDS_MAX` rounds and
+`CALL_S_MAX` seconds. Answers are decoded by the structs below; unknown fields are skipped.
+
+Source: Solana JSON-RPC, HTTP methods.
+"""
+
+import asyncio
+import base64
+import binascii
+import random
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import msgspec
+
+from indexer.core.account import Account
+from indexer.core.types import Commitment
+from indexer.errors import ConfigError, SourceRejected, SourceUnavailable
+from indexer.sources import wire
+from indexer.sources.endpoint import Bounds, Endpoint
+from indexer.sources.retry import backoff
+
+
+#: How many times the endpoints are gone through for one call.
+ROUNDS_MAX: Final = 5
+
+#: The longest that one call may take, with all its retries and queueing, in seconds.
+CALL_S_MAX: Final = 60.0
+
+#: How long a call waits while every endpoint rests, in seconds; then the caller is told.
+ALL_REST_S_MAX: Final = 10.0
+
+#: What one `getSignaturesForAddress` may return (the method's own limit).
+SIGNATURES_PAGE_MAX: Final = 1_000
+
+#: What one `getSignatureStatuses` may be asked (the method's own limit).
+STATUSES_MAX: Final = 256
+
+#: Block times that are remembered.
+BLOCK_TIMES_MAX: Final = 10_000
+
+#: How long the rent-exempt minimum is remembered, in seconds: it changes with feature gates.
+RENT_KEPT_S: Final = 600.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureRow:
+    """One row of `getSignaturesForAddress`.
+
+    Attributes:
+        failed: `err` was not null: nothing moved but the fee.
+        block_time: unix seconds; None when the node does not know.
+        index: position in the block; None from nodes that do not say.
+    """
+
+    signature: str
+    slot: int
+    failed: bool
+    block_time: int | None
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureStatus:
+    """What a node knows of one signature's fate.
+
+    Attributes:
+        commitment: None while it is only processed.
+    """
+
+    slot: int
+    failed: bool
+    commitment: Commitment | None
+
+
+class _Row(msgspec.Struct, rename="camel"):
+    signature: str
+    slot: int
+    err: Any = None
+    block_time: int | None = None
+    transaction_index: int | None = None
+
+
+class _Status(msgspec.Struct, rename="camel"):
+    slot: int
+    err: Any = None
+    confirmation_status: str | None = None
+
+
+class _Statuses(msgspec.Struct):
+    value: list[_Status | None]
+
+
+class _Account(msgspec.Struct):
+    owner: str
+    lamports: int
+    executable: bool
+    data: tuple[str, str]
+
+
+class _AccountAnswer(msgspec.Struct):
+    value: _Account | None
+
+
+class _Version(msgspec.Struct, rename="kebab"):
+    solana_core: str
+
+
+class Rpc:
+    """The chain, read through one or more endpoints. An async context manager.
+
+    Attributes:
+        endpoints: in the order of preference.
+        quorum: how many endpoints must agree on a finalized transaction (see `truth`).
+        version_max: `maxSupportedTransactionVersion` of every request; `truth` raises it when
+            a node names a higher one.
+        draw: from 0.0 to 1.0, for the jitter of delays.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        bounds: Bounds | None = None,
+        quorum: int = 1,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        if not 1 <= quorum <= len(urls):
+            raise ConfigError((f"{len(urls)} RPC URLs cannot give a quorum of {quorum}",))
+        self.endpoints = tuple(Endpoint(url, bounds=bounds, draw=draw) for url in urls)
+        self.quorum = quorum
+        self.version_max = 1
+        self.draw = draw
+        self._open = AsyncExitStack()
+        self._block_times: dict[int, int] = {}
+        self._rent: dict[int, tuple[float, int]] = {}
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opening:
+            for endpoint in self.endpoints:
+                await opening.enter_async_context(endpoint)
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._open.aclose()
+
+    @property
+    def problem(self) -> str | None:
+        """Why no endpoint can be asked now; None when at least one can."""
+        now = asyncio.get_running_loop().time()
+        if any(not endpoint.health.rest_s(now) for endpoint in self.endpoints):
+            return None
+        return "; ".join(filter(None, (endpoint.health.problem for endpoint in self.endpoints)))
+
+    # ------------------------------------------------------------------ asking
+
+    async def call(self, method: str, params: Sequence[Any]) -> bytes:
+        """The JSON of `result` from the first endpoint that answers; may be `null`.
+
+        Raises:
+            SourceUnavailable: none did, for now.
+            SourceRejected: the question is wrong, or no endpoint serves it.
+        """
+        try:
+            async with asyncio.timeout(CALL_S_MAX):
+                return await self._call(method, params)
+        except TimeoutError as error:
+            raise SourceUnavailable(f"{method}: no answer within {CALL_S_MAX:g} s") from error
+
+    async def _call(self, method: str, params: Sequence[Any]) -> bytes:
+        delays = backoff(self.draw)
+        unfit: dict[Endpoint, SourceRejected] = {}
+        problem = SourceUnavailable(f"{method}: not asked")
+        for _ in range(ROUNDS_MAX):
+            for endpoint in await self.awake():
+                if endpoint in unfit:
+                    continue
+                try:
+                    return await endpoint.call(method, params)
+                except SourceUnavailable as error:
+                    problem = error
+                except SourceRejected as error:
+                    unfit[endpoint] = error
+                    if error.code in wire.QUESTION_CODES or len(unfit) == len(self.endpoints):
+                        raise
+            await asyncio.sleep(next(delays))
+        raise problem
+
+    async def awake(self) -> list[Endpoint]:
+        """The endpoints that do not rest, in order; waits for the first when all do.
+
+        Raises:
+            SourceUnavailable: the first would be awake only after `ALL_REST_S_MAX`.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + ALL_REST_S_MAX
+        while True:
+            now = loop.time()
+            rests = [(endpoint.health.rest_s(now), endpoint) for endpoint in self.endpoints]
+            if awake := [endpoint for rest_s, endpoint in rests if not rest_s]:
+                return awake
+            soonest_s = min(rest_s for rest_s, _ in rests)
+            if now + soonest_s > give_up_at:
+                raise SourceUnavailable(
+                    f"every endpoint rests: {self.problem}", retry_after_s=soonest_s
+                )
+            await asyncio.sleep(soonest_s)
+
+    async def _read(self, type_: type[_T], method: str, params: Sequence[Any]) -> _T:
+        raw = await self.call(method, params)
+        try:
+            return msgspec.json.decode(raw, type=type_)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SourceUnavailable(f"{method}: unexpected result: {error}") from error
+
+    # ------------------------------------------------------------------- reads
+
+    async def signatures_for_address(
+        self,
+        key: str,
+        *,
+        before: str | None = None,
+        limit: int = SIGNATURES_PAGE_MAX,
+        min_context_slot: int | None = None,
+    ) -> list[SignatureRow]:
+        """One page of the finalized transactions that name `key`, newest first.
+
+        A short page is no proof of the end: a node may keep less history. The page starts after
+        the signature `before`; newer nodes refuse one that they do not know (`SourceRejected`,
+        code -32020), older ones answer with an empty page. A node that is behind
+        `min_context_slot` is not believed.
+        """
+        options: dict[str, Any] = {"commitment": "finalized", "limit": limit}
+        if before is not None:
+            options["before"] = before
+        if min_context_slot is not None:
+            options["minContextSlot"] = min_context_slot
+        rows = await self._read(list[_Row], "getSignaturesForAddress", [key, options])
+        return [
+            SignatureRow(
+                row.signature, row.slot, row.err is not None, row.block_time, row.transaction_index
+            )
+            for row in rows
+        ]
+
+    async def signature_statuses(
+        self, signatures: Sequence[str], *, search_history: bool = False
+    ) -> list[SignatureStatus | None]:
+        """The fate of each signature, in order; None where the node knows nothing of it.
+
+        With `search_history` the node also looks beyond the last few minutes, more slowly.
+        """
+        found: list[SignatureStatus | None] = []
+        options = {"searchTransactionHistory": search_history}
+        for start in range(0, len(signatures), STATUSES_MAX):
+            asked = signatures[start : start + STATUSES_MAX]
+            answer = await self._read(_Statuses, "getSignatureStatuses", [asked, options])
+            if len(answer.value) != len(asked):
+                raise SourceUnavailable(
+                    f"getSignatureStatuses: {len(answer.value)} statuses for {len(asked)}"
+                )
+            found += [None if status is None else _status(status) for status in answer.value]
+        return found
+
+    async def slot(self, commitment: Commitment) -> int:
+        """The highest slot at that commitment."""
+        return await self._read(int, "getSlot", [{"commitment": commitment}])
+
+    async def block_time(self, slot: int) -> int | None:
+        """When the block of that slot was made, in unix seconds.
+
+        None when no node can tell (not known yet, cleaned up, or no block there).
+        """
+        if (known := self._block_times.get(slot)) is not None:
+            return known
+        try:
+            time = await self._read(int | None, "getBlockTime", [slot])  # type: ignore[arg-type]  # a union is no type to mypy
+        except SourceRejected as error:
+            if error.code in wire.NOT_KEPT_CODES:
+                return None
+            raise
+        if time is not None:
+            self._block_times[slot] = time
+            if len(self._block_times) > BLOCK_TIMES_MAX:
+                del self._block_times[next(iter(self._block_times))]
+        return time
+
+    async def account(self, key: str) -> Account | None:
+        """What is stored at that key, at `confirmed`; None when there is no such account."""
+        options = {"commitment": Commitment.CONFIRMED, "encoding": "base64"}
+        found = (await self._read(_AccountAnswer, "getAccountInfo", [key, options])).value
+        if found is None:
+            return None
+        try:
+            data = base64.b64decode(found.data[0], validate=True)
+        except binascii.Error as error:
+            raise SourceUnavailable(f"getAccountInfo: data is no base64: {error}") from error
+        return Account(
+            owner=found.owner, lamports=found.lamports, executable=found.executable, data=data
+        )
+
+    async def rent_exempt_minimum(self, size: int = 0) -> int:
+        """The lamports that an account with `size` bytes of data must hold."""
+        now = asyncio.get_running_loop().time()
+        read_at, lamports = self._rent.get(size, (float("-inf"), 0))
+        if now - read_at > RENT_KEPT_S:
+            lamports = await self._read(int, "getMinimumBalanceForRentExemption", [size])
+            self._rent = {size: (now, lamports)}
+        return lamports
+
+    async def genesis_hash(self) -> str:
+        """What tells one cluster from another."""
+        return await self._read(str, "getGenesisHash", [])
+
+    async def version(self) -> str:
+        """The node's software, such as `4.1.2`."""
+        return (await self._read(_Version, "getVersion", [])).solana_core
+
+
+def _status(status: _Status) -> SignatureStatus:
+    name = status.confirmation_status
+    commitment = Commitment(name) if name in {"confirmed", "finalized"} else None
+    return SignatureStatus(status.slot, status.err is not None, commitment)

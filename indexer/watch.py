@@ -1,0 +1,79 @@
+"""Which keys are watched: the deployment's watch key, and the references that lack it.
+
+Every payment whose URL was made here carries the watch key beside its own reference: one
+subscription and one cursor find them all. A payment whose URL was made elsewhere does not; its
+own reference is then watched. A node allows only so many subscriptions: what is beyond the bound
+is swept, a few at a time, and found a little later.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from indexer.errors import StoreUnavailable
+from store import payments
+from store.database import Database
+
+
+log = structlog.get_logger(__name__)
+
+#: References that are subscribed to one by one, the newest first.
+SUBSCRIPTIONS_MAX: Final = 100
+#: References that are watched at all; older ones wait until newer ones are closed.
+FOREIGN_MAX: Final = 10_000
+#: References that are swept in one round, beside the watch key.
+SWEPT_PER_ROUND: Final = 20
+#: Seconds after which the list is read again, if nobody wakes us.
+REFRESH_INTERVAL_S: Final = 2.0
+
+
+class Watched:
+    """The keys, as they are now."""
+
+    def __init__(self, database: Database, watch_key: str, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._watch_keys: tuple[str, ...] = (watch_key,)
+        self._foreign: tuple[str, ...] = ()
+        self._turn = 0
+
+    def to_subscribe(self) -> tuple[str, ...]:
+        """The keys that deserve a subscription."""
+        return (*self._watch_keys, *self._foreign[:SUBSCRIPTIONS_MAX])
+
+    def next_to_sweep(self) -> tuple[str, ...]:
+        """The watch keys, always, and the next few of the references, in turn."""
+        foreign = self._foreign
+        if len(foreign) <= SWEPT_PER_ROUND:
+            return (*self._watch_keys, *foreign)
+        start = self._turn % len(foreign)
+        self._turn = start + SWEPT_PER_ROUND
+        return (*self._watch_keys, *(foreign + foreign)[start : start + SWEPT_PER_ROUND])
+
+    async def refresh(self) -> bool:
+        """Reads the list from the store; True when it changed."""
+        now = int(self._clock())
+        foreign = tuple(await payments.foreign(self._database, now=now, limit=FOREIGN_MAX))
+        older = await payments.watch_keys(self._database, now=now)
+        keys = (self._watch_keys[0], *(k for k in older if k != self._watch_keys[0]))
+        changed = (keys, foreign) != (self._watch_keys, self._foreign)
+        self._watch_keys, self._foreign = keys, foreign
+        return changed
+
+    async def run(
+        self, *, changed: Callable[[], None], wait: Callable[[float], Awaitable[object]]
+    ) -> None:
+        """Keeps the list fresh for ever.
+
+        Args:
+            changed: called when a key came or went.
+            wait: returns after that many seconds, or earlier when something was stored.
+        """
+        while True:
+            try:
+                if await self.refresh():
+                    changed()
+            except StoreUnavailable as error:
+                log.warning("watch.refresh_failed", error=str(error))
+            await wait(REFRESH_INTERVAL_S)

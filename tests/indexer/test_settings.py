@@ -1,0 +1,277 @@
+import ast
+import inspect
+import re
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import indexer.settings
+from indexer.errors import ConfigError
+from indexer.log import LogFormat, LogLevel
+from indexer.settings import PARSERS, Settings, unknown_variables, variable_names
+
+
+KEY = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
+OTHER_KEY = "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB"
+EXAMPLE = Path(indexer.settings.__file__).parents[1] / ".env.example"
+
+
+def read(dotenv: Path | None = None, /, **variables: str) -> Settings:
+    return Settings.from_env({f"AXIOM_{name}": text for name, text in variables.items()}, dotenv)
+
+
+def problems(dotenv: Path | None = None, /, **variables: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        read(dotenv, **variables)
+    return caught.value.problems
+
+
+def test_nothing_set_gives_the_documented_defaults() -> None:
+    settings = read()
+
+    assert settings == Settings()
+    assert settings.rpc_urls == ("http://127.0.0.1:8899",)
+    assert settings.ws_urls == ("ws://127.0.0.1:8900",)
+    assert settings.tokens == {"SOL": None, "USDC": KEY}
+    assert settings.public_url == "http://127.0.0.1:8000"
+    assert (settings.expires_in_s, settings.late_grace_s) == (900, 86_400)
+
+
+GOOD: list[tuple[str, str, object]] = [
+    ("DATABASE_URL", "sqlite:////var/lib/axiom.db", "sqlite:////var/lib/axiom.db"),
+    ("RPC_URLS", "https://a.example/?k=1, http://b:1", ("https://a.example/?k=1", "http://b:1")),
+    ("WS_URLS", "wss://a.example", ("wss://a.example",)),
+    ("RPC_CONCURRENCY", "1", 1),
+    ("RPC_RATE", "0", 0),
+    ("RECIPIENT", KEY, KEY),
+    ("WATCH_KEY", KEY, KEY),
+    ("TOKENS", f"USDC={KEY} , SOL", {"USDC": KEY, "SOL": None}),
+    ("EXPIRES_IN_S", "2592000", 2_592_000),
+    ("LATE_GRACE_S", "0", 0),
+    ("HOST", "::1", "::1"),
+    ("PORT", "65535", 65_535),
+    ("PUBLIC_URL", "https://pay.example/shop/", "https://pay.example/shop"),
+    ("CORS_ORIGINS", "https://a.example,http://b:3000", ("https://a.example", "http://b:3000")),
+    ("CORS_ORIGINS", "*", ("*",)),
+    ("LOG_LEVEL", "WARNING", LogLevel.WARNING),
+    ("LOG_FORMAT", "json", LogFormat.JSON),
+    ("PORT", "  8080 ", 8080),
+    ("PORT", "", 8000),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_good_values_are_taken(name: str, text: str, value: object) -> None:
+    assert getattr(read(**{name: text}), name.lower()) == value
+
+
+BAD: list[tuple[str, str, str]] = [
+    ("DATABASE_URL", "postgres://db", "sqlite:///relative"),
+    ("DATABASE_URL", "sqlite://axiom.db", "sqlite:///relative"),
+    ("DATABASE_URL", "sqlite:///", "sqlite:///relative"),
+    ("RPC_URLS", "wss://a.example", "http:// or https://"),
+    ("RPC_URLS", "https://a,https://a", "twice"),
+    ("RPC_URLS", "https://a,,https://b", "empty item"),
+    ("RPC_URLS", "https://a,http://", "URL 2 of 2 has no host"),
+    ("RPC_URLS", "https://a:99999", "malformed"),
+    ("RPC_URLS", "https://a:0", "port 0"),
+    ("RPC_URLS", "https://a/'quoted'", "percent-encoded"),
+    ("RPC_URLS", "http://a:65535", "no port after 65535"),
+    ("RPC_URLS", ",".join(f"http://h{n}" for n in range(101)), "101 items"),
+    ("WS_URLS", "https://a.example", "ws:// or wss://"),
+    ("VERIFY_QUORUM", "2", "names 1"),
+    ("VERIFY_QUORUM", "0", "from 1"),
+    ("RPC_CONCURRENCY", "0", "from 1 to 1000"),
+    ("RPC_RATE", "-1", "from 0"),
+    ("RPC_RATE", "1.5", "whole number"),
+    ("RECIPIENT", "short", "base58"),
+    ("WATCH_KEY", "0OIl", "base58"),
+    ("TOKENS", "USDC", "SYMBOL=mint"),
+    ("TOKENS", f"SOL={KEY}", "SOL alone"),
+    ("TOKENS", "SOL,SOL", "twice"),
+    ("TOKENS", f"usdc={KEY},USDC={OTHER_KEY}", "twice"),
+    ("TOKENS", f"A={KEY},B={KEY}", "mint of another"),
+    ("TOKENS", "USDC=nokey", "base58"),
+    ("TOKENS", f"two words={KEY}", "no symbol"),
+    ("EXPIRES_IN_S", "0", "from 1"),
+    ("EXPIRES_IN_S", "2592001", "2592000"),
+    ("EXPIRES_IN_S", "\u0661\u0665", "whole number"),
+    ("LATE_GRACE_S", "7776001", "7776000"),
+    ("HOST", "http://a", "host name"),
+    ("PORT", "0", "from 1"),
+    ("PORT", "65536", "65535"),
+    ("PUBLIC_URL", "pay.example", "http:// or https://"),
+    ("PUBLIC_URL", "https://pay.example/?a=1", "at most a path"),
+    ("CORS_ORIGINS", "https://a.example/", "without a path"),
+    ("CORS_ORIGINS", "a.example", "scheme://host"),
+    ("CORS_ORIGINS", "*,https://a", "scheme://host"),
+    ("LOG_LEVEL", "loud", "debug, info, warning, error"),
+    ("LOG_FORMAT", "xml", "auto, console, json"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "says"), BAD)
+def test_a_bad_value_is_refused_by_name_with_what_would_be_right(
+    name: str, text: str, says: str
+) -> None:
+    (problem,) = problems(**{name: text})
+
+    assert problem.startswith(f"AXIOM_{name}: ")
+    assert says in problem
+
+
+def test_every_setting_has_a_bad_value_above() -> None:
+    assert {name.lower() for name, _, _ in BAD} == {f.name for f in fields(Settings)}
+
+
+def test_all_problems_are_reported_together() -> None:
+    firsts = {name: text for name, text, _ in reversed(BAD)}
+
+    found = problems(**firsts)
+
+    assert {problem.partition(":")[0] for problem in found} >= {
+        f"AXIOM_{name}" for name in firsts if name != "VERIFY_QUORUM"
+    }
+
+
+def test_a_faulty_list_of_endpoints_is_not_also_blamed_on_the_quorum() -> None:
+    assert len(problems(RPC_URLS="ftp://a", VERIFY_QUORUM="2")) == 1
+
+
+def test_the_quorum_may_be_all_endpoints() -> None:
+    assert read(RPC_URLS="http://a,http://b", VERIFY_QUORUM="2").verify_quorum == 2
+
+
+def test_the_watch_key_is_not_the_recipient() -> None:
+    (problem,) = problems(WATCH_KEY=KEY, RECIPIENT=KEY)
+
+    assert problem.startswith("AXIOM_WATCH_KEY")
+
+
+@pytest.mark.parametrize(
+    ("rpc", "ws"),
+    [
+        ("http://127.0.0.1:8899", "ws://127.0.0.1:8900"),
+        ("https://rpc.example/v2/key?x=1", "wss://rpc.example/v2/key?x=1"),
+        ("http://[::1]:8899/", "ws://[::1]:8900/"),
+        ("https://user:word@rpc.example:1/", "wss://user:word@rpc.example:2/"),
+    ],
+)
+def test_the_websocket_endpoint_follows_from_the_rpc_endpoint(rpc: str, ws: str) -> None:
+    assert read(RPC_URLS=rpc).ws_urls == (ws,)
+
+
+def test_websocket_endpoints_that_are_named_win() -> None:
+    assert read(RPC_URLS="http://a:65535", WS_URLS="ws://b").ws_urls == ("ws://b",)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:9000"),
+        ("::", "http://[::1]:9000"),
+        ("pay.example", "http://pay.example:9000"),
+    ],
+)
+def test_the_public_url_follows_from_host_and_port(host: str, url: str) -> None:
+    assert read(HOST=host, PORT="9000").public_url == url
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text('AXIOM_PORT=1111\nexport AXIOM_HOST="10.0.0.1"\nOTHER=${HOME}\n')
+
+    settings = read(dotenv, PORT="2222")
+
+    assert (settings.port, settings.host) == (2222, "10.0.0.1")
+
+
+def test_a_dollar_in_the_file_is_a_dollar(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("AXIOM_DATABASE_URL=sqlite:///${HOME}.db\n")
+
+    assert read(dotenv).database_url == "sqlite:///${HOME}.db"
+
+
+def test_a_missing_env_file_is_said(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path / "nowhere")
+
+    assert "nowhere: No such file" in problem
+
+
+@pytest.mark.parametrize("name", ["RPC_URLS", "WS_URLS"])
+def test_a_secret_may_stand_in_a_file(name: str, tmp_path: Path) -> None:
+    scheme = "https" if name == "RPC_URLS" else "wss"
+    secret = tmp_path / "secret"
+    secret.write_text(f"{scheme}://a.example/key\n")
+
+    settings = read(**{f"{name}_FILE": str(secret)})
+
+    assert getattr(settings, name.lower()) == (f"{scheme}://a.example/key",)
+
+
+def test_a_secret_file_must_be_readable_and_the_only_source(tmp_path: Path) -> None:
+    empty, binary, huge = tmp_path / "empty", tmp_path / "binary", tmp_path / "huge"
+    empty.touch()
+    binary.write_bytes(b"\xff\xfe")
+    huge.write_bytes(b"x" * 100_000)
+
+    assert "both set" in problems(RPC_URLS="http://a", RPC_URLS_FILE=str(empty))[0]
+    assert "No such file" in problems(RPC_URLS_FILE=str(tmp_path / "no"))[0]
+    assert "is empty" in problems(RPC_URLS_FILE=str(empty))[0]
+    assert "not UTF-8" in problems(RPC_URLS_FILE=str(binary))[0]
+    assert "larger than" in problems(RPC_URLS_FILE=str(huge))[0]
+
+
+def test_neither_repr_nor_problems_show_a_key() -> None:
+    urls = "https://user:SECRET@a.example/v2/SECRET?api-key=SECRET#SECRET"
+    long_secret = "4" * 80 + "SECRET"
+
+    shown = repr(read(RPC_URLS=urls))
+    said = problems(RPC_URLS=urls + "'", WS_URLS=urls, RECIPIENT=long_secret, CORS_ORIGINS=urls)
+
+    assert "SECRET" not in shown + " ".join(said)
+    assert "https://***@a.example/***" in shown
+    assert len(said) == 4
+
+
+def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("AXIOM_RECIPENT=x\n")
+
+    sentences = unknown_variables({"AXIOM_QQ": "1", "AXIOM_PORT": "1", "PATH": "/"}, dotenv)
+
+    assert sentences == (
+        "AXIOM_QQ is ignored: no setting has this name",
+        "AXIOM_RECIPENT is ignored: did you mean AXIOM_RECIPIENT?",
+    )
+
+
+def test_every_field_has_a_parser_and_a_docstring() -> None:
+    (body,) = (
+        node.body
+        for node in ast.parse(inspect.getsource(Settings)).body
+        if isinstance(node, ast.ClassDef)
+    )
+    documented = {
+        before.target.id
+        for before, after in pairwise(body)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+    }
+
+    assert documented == set(PARSERS) == {f.name for f in fields(Settings)}
+
+
+def test_the_example_file_names_every_variable_with_its_default(tmp_path: Path) -> None:
+    lines = EXAMPLE.read_text(encoding="utf-8")
+    named = re.findall(r"^#(AXIOM_[A-Z_]+)=", lines, re.MULTILINE)
+    switched_on = tmp_path / ".env"
+    switched_on.write_text(re.sub(r"^#AXIOM_", "AXIOM_", lines, flags=re.MULTILINE))
+
+    assert sorted(named) == sorted(variable_names())
+    assert Settings.from_env({}, switched_on) == Settings()
+    assert Settings.from_env({}, EXAMPLE) == Settings()

@@ -1,0 +1,1 @@
+"""A whole Axiom Pay on a local Solana runtime, for stories from beginning to end."""
