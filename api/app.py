@@ -54,8 +54,10 @@ def create_app(
         watch_key=watch_key,
     )
     mints = [mint for mint in settings.tokens.values() if mint is not None]
-    app = Starlette(routes=_routes(CALLS), middleware=_layers(settings), exception_handlers=HANDLERS)
-    # A path with a slash too many is no path of ours: no redirect, so that every error is a problem.
+    app = Starlette(
+        routes=_routes(CALLS), middleware=_layers(settings), exception_handlers=HANDLERS
+    )
+    # A path with a slash too many is none of ours, and is not redirected: it gets a problem.
     app.router.redirect_slashes = False
     app.state.context = Context(
         database=database,
@@ -102,7 +104,7 @@ def _route(path: str, calls: dict[str, Call]) -> Route:
             request.state.api_key_id = key.id
         return await call.handler(context, request, key)
 
-    route = Route(path, serve, methods=list(calls))  # type: ignore[arg-type]
+    route = Route(path, serve, methods=list(calls))
     if any(
         answer.media_type == EVENT_STREAM
         for call in calls.values()

@@ -47,7 +47,7 @@ _WORDS: Final[Mapping[str, str]] = {
 _UNWRITABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
-class _Malformed(ValueError):
+class _MalformedError(ValueError):
     """Readable as JSON, but not fit to be one of our bodies."""
 
 
@@ -137,7 +137,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
         raise _not_json("nested too deeply") from None
     except json.JSONDecodeError as error:
         raise _not_json(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
-    except _Malformed as error:
+    except _MalformedError as error:
         raise _not_json(str(error.args[0]), str(error.args[1])) from None
     if not isinstance(given, dict):
         raise invalid(FieldError("", f"the body must be an object, not {_kind(given)}"))
@@ -152,12 +152,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise _Malformed("stands twice in its object", twice)
+        raise _MalformedError("stands twice in its object", twice)
     return result
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise _Malformed(f"{name} is no JSON", "")
+    raise _MalformedError(f"{name} is no JSON", "")
 
 
 def _integer(digits: str) -> int | float:

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from starlette.datastructures import QueryParams
 
 from api.errors import FieldError, invalid
-from api.limits import FILTER_LENGTH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from api.limits import FIELD_ERRORS_MAX, FILTER_LENGTH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from indexer.core.account import is_key
 from indexer.core.types import Status
 from indexer.errors import InvalidInput
@@ -48,7 +48,7 @@ def parse(query: QueryParams) -> Filters:
     Raises:
         Problem: 422 with every parameter that is unknown, doubled or wrong.
     """
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     errors = []
     for name in query:
         given = query.getlist(name)
@@ -63,8 +63,8 @@ def parse(query: QueryParams) -> Filters:
             except InvalidInput as error:
                 errors.append(FieldError(name, error.message))
     if errors:
-        raise invalid(*errors)
-    return Filters(**values)  # type: ignore[arg-type] - PARSERS pairs each field with its type
+        raise invalid(*errors[:FIELD_ERRORS_MAX])
+    return Filters(**values)
 
 
 def cursor(created_at: int, payment_id: str) -> str:
@@ -99,9 +99,7 @@ def _created_after(text: str) -> tuple[str, int]:
             return "created_after", int(datetime.fromisoformat(text.upper()).timestamp())
         except (ValueError, OverflowError):
             pass
-    raise InvalidInput(
-        "created_after", "must be a time by RFC 3339, such as 2026-11-22T20:00:00Z"
-    )
+    raise InvalidInput("created_after", "must be a time by RFC 3339, such as 2026-11-22T20:00:00Z")
 
 
 def _cursor(text: str) -> tuple[str, tuple[int, str]]:

@@ -15,19 +15,25 @@ Sequence numbers order events as they were committed: SQLite lets one writer in 
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
+import msgspec
 from starlette.types import Send
 
-from api.limits import STREAM_BURST, STREAM_CLIENTS_MAX, STREAM_PAGE_SIZE, STREAM_POLL_S
+from api.limits import (
+    STREAM_BURST,
+    STREAM_CLIENTS_MAX,
+    STREAM_ORDER_IDS_MAX,
+    STREAM_PAGE_SIZE,
+    STREAM_POLL_S,
+)
 from api.wakeups import Wakeups
 from indexer.core.types import EventType, Status
 from indexer.errors import StoreError
 from indexer.log import get_logger
-from store import events
+from store import events, payments
 from store.database import Database
 from store.events import StoredEvent
 
@@ -36,9 +42,7 @@ log = get_logger(__name__)
 
 #: Nothing follows these that a customer who waits would want to know. `expired` is not among
 #: them: late money still settles within the grace time.
-FINAL_STATUSES: Final = frozenset(
-    {Status.SETTLED, Status.CANCELED, Status.FAILED, Status.REFUNDED}
-)
+FINAL_STATUSES: Final = frozenset({Status.SETTLED, Status.CANCELED, Status.FAILED, Status.REFUNDED})
 _FINAL_TYPES: Final = frozenset(
     {EventType.SETTLED, EventType.CANCELED, EventType.FAILED, EventType.REFUNDED}
 )
@@ -58,12 +62,17 @@ class Follower:
     """
 
     __slots__ = (
-        "alarm", "behind", "expired", "final", "last_seq", "live", "payment_id", "send",
+        "alarm",
+        "behind",
+        "expired",
+        "final",
+        "last_seq",
+        "live",
+        "payment_id",
+        "send",
     )
 
-    def __init__(
-        self, send: Send, payment_id: str | None, last_seq: int, status: Status
-    ) -> None:
+    def __init__(self, send: Send, payment_id: str | None, last_seq: int, status: Status) -> None:
         self.send = send
         self.payment_id = payment_id
         self.last_seq = last_seq
@@ -119,6 +128,7 @@ class Hub:
         self._of_payment: dict[str, set[Follower]] = {}
         self._of_all: set[Follower] = set()
         self._count = 0
+        self._order_ids: dict[str, str | None] = {}
         self.closing = False
 
     @property
@@ -142,7 +152,9 @@ class Hub:
                 self._of_payment.pop(follower.payment_id, None)
 
     def _group(self, payment_id: str | None) -> set[Follower]:
-        return self._of_all if payment_id is None else self._of_payment.setdefault(payment_id, set())
+        return (
+            self._of_all if payment_id is None else self._of_payment.setdefault(payment_id, set())
+        )
 
     def close(self) -> None:
         """Ends every stream, now and to come."""
@@ -204,6 +216,47 @@ class Hub:
         frames = await self._frames(page, private=wants_private)
         sent = [(event, private if wants_private else public) for event, public, private in frames]
         return sent, len(page) < STREAM_PAGE_SIZE
+
+    async def _frames(
+        self, page: Sequence[StoredEvent], *, private: bool
+    ) -> list[tuple[StoredEvent, bytes, bytes]]:
+        """Each event as everyone may see it, and (with `private`) as its merchant does."""
+        order_ids = await self._order_ids_of(page) if private else {}
+        return [
+            (
+                event,
+                frame(event.seq, event.type, event.data),
+                _private_frame(event, order_ids[event.payment_id]) if private else b"",
+            )
+            for event in page
+        ]
+
+    async def _order_ids_of(self, page: Sequence[StoredEvent]) -> dict[str, str | None]:
+        """The merchant's numbers of the payments of a page. They never change."""
+        ids = {event.payment_id for event in page}
+        unknown = ids - self._order_ids.keys()
+        for record in await payments.by_ids(self._database, unknown):
+            self._order_ids[record.payment.terms.id] = record.payment.order_id
+        result = {payment_id: self._order_ids[payment_id] for payment_id in ids}
+        while len(self._order_ids) > STREAM_ORDER_IDS_MAX:
+            self._order_ids.pop(next(iter(self._order_ids)))
+        return result
+
+
+def frame(seq: int, event: str, data: str | bytes) -> bytes:
+    """One message of a stream.
+
+    JSON that our encoder wrote has no line break in it: one would end the field.
+    """
+    text = data.encode() if isinstance(data, str) else data
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, event.encode(), text)
+
+
+def _private_frame(event: StoredEvent, order_id: str | None) -> bytes:
+    """The stored object with one more member at its front."""
+    data = b'{"order_id":%b,%b' % (msgspec.json.encode(order_id), event.data[1:].encode())
+    return frame(event.seq, event.type, data)
+
 
 def _send_at_once(send: Send, frame: bytes) -> bool:
     """Writes to a connection that has room; False when its buffer is full.

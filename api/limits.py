@@ -45,6 +45,8 @@ STREAM_POLL_S: Final = 0.5
 STREAM_PAGE_SIZE: Final = 500
 #: After so many deliveries in a row the event loop gets a turn.
 STREAM_BURST: Final = 500
+#: Payments whose order id is remembered for the merchants' streams.
+STREAM_ORDER_IDS_MAX: Final = 10_000
 STREAM_HEARTBEAT_S: Final = 15.0
 #: A client that takes nothing for so long is let go; it resumes with its Last-Event-ID.
 STREAM_SEND_TIMEOUT_S: Final = 30.0

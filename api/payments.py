@@ -96,7 +96,7 @@ async def _prepare(context: Context, raw: bytes) -> Effect:
 
 def _asked(body: NewPaymentBody) -> NewPayment:
     if body.provider not in (None, Provider.SOLANA):
-        message = "must be \"solana\": other ways to pay are not there yet"
+        message = 'must be "solana": other ways to pay are not there yet'
         raise invalid(FieldError("provider", message))
     return NewPayment(
         amount=body.amount,
@@ -189,13 +189,9 @@ async def cancel(context: Context, request: Request, _key: ApiKey | None) -> Res
             continue  # it has changed since it was read: decide anew
         context.wakeups.wake()
         log.info("payment.canceled", payment_id=canceled.terms.id, version=canceled.version)
-        after = Record(
-            payment=canceled, verdicts=record.verdicts, sightings=record.sightings
-        )
+        after = Record(payment=canceled, verdicts=record.verdicts, sightings=record.sightings)
         return json_response(payment_body(after, private=True))
-    raise unavailable(
-        "payment_busy", "the payment kept changing; try again", STORE_RETRY_AFTER_S
-    )
+    raise unavailable("payment_busy", "the payment kept changing; try again", STORE_RETRY_AFTER_S)
 
 
 def _canceled(payment: Payment, now: int) -> Payment:

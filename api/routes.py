@@ -166,9 +166,7 @@ CALLS: Final[tuple[Call, ...]] = (
                 description="Only payments of this status.",
                 schema={"type": "string", "enum": [str(status) for status in Status]},
             ),
-            Parameter(
-                name="order_id", where="query", description="Only payments of this order."
-            ),
+            Parameter(name="order_id", where="query", description="Only payments of this order."),
             Parameter(
                 name="reference", where="query", description="Only the payment of this reference."
             ),
@@ -250,9 +248,7 @@ CALLS: Final[tuple[Call, ...]] = (
         "answers 204 to whoever has seen it, which ends a browser's `EventSource`.",
         parameters=(_ID, *_LAST_EVENT_ID),
         answers={
-            200: Answer(
-                description="The stream.", media_type=EVENT_STREAM, body=EventBody
-            ),
+            200: Answer(description="The stream.", media_type=EVENT_STREAM, body=EventBody),
             204: Answer(
                 description="Everything was received and nothing will follow.", media_type=None
             ),
@@ -269,9 +265,7 @@ CALLS: Final[tuple[Call, ...]] = (
         description="Server-sent events of every payment, from now on or after the given "
         "event. Each `data` also has the payment's `order_id`.",
         parameters=_LAST_EVENT_ID,
-        answers={
-            200: Answer(description="The stream.", media_type=EVENT_STREAM, body=EventBody)
-        },
+        answers={200: Answer(description="The stream.", media_type=EVENT_STREAM, body=EventBody)},
     ),
     Call(
         method="GET",

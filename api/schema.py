@@ -4,7 +4,7 @@
 Amounts are strings: base units end at 2^64-1, and the numbers of JavaScript at 2^53.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -102,9 +102,7 @@ class TokenBody(msgspec.Struct, frozen=True):
     """What is to be paid in."""
 
     symbol: Annotated[str, Meta(examples=["USDC"])]
-    mint: Annotated[
-        str | None, Meta(description="Null: native SOL.", examples=[EXAMPLE_MINT])
-    ]
+    mint: Annotated[str | None, Meta(description="Null: native SOL.", examples=[EXAMPLE_MINT])]
     decimals: Annotated[int, Meta(examples=[6])]
 
 
@@ -171,7 +169,7 @@ class PaymentBody(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Meta(description="A page to pay on. There is none yet: always null.")
     ]
     order_id: Annotated[
-        str | None | UnsetType,
+        str | UnsetType | None,
         Meta(description="Left out without an API key that has `payments:read`."),
     ] = UNSET
     memo: str | None
@@ -208,7 +206,7 @@ class EventBody(msgspec.Struct, frozen=True):
     `metadata`.
     """
 
-    payment: dict[str, object]
+    payment: dict[str, Any]
     signature: Annotated[
         str | None, Meta(description="The transaction that caused the change, if one did.")
     ]

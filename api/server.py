@@ -10,12 +10,11 @@ import errno
 import resource
 import socket
 from collections.abc import Callable, Generator
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
 
-from api.context import Context
 from api.limits import (
     BACKLOG,
     KEEP_ALIVE_S,
@@ -27,10 +26,11 @@ from indexer.errors import ConfigError, InvariantError
 from indexer.log import get_logger
 
 
-log = get_logger(__name__)
+if TYPE_CHECKING:
+    from api.context import Context
 
-#: How often to look whether the server has begun to listen.
-_START_POLL_S: Final = 0.01
+
+log = get_logger(__name__)
 
 _REASONS: Final = {
     errno.EADDRINUSE: "is taken: stop the other program, or set another port",
@@ -40,11 +40,19 @@ _REASONS: Final = {
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: those are the entry point's."""
+    """uvicorn without its signal handlers, which are the entry point's, and with a word."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
 
 
 async def serve(
@@ -98,33 +106,21 @@ async def serve_on(
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serves on a socket until `stop` is set; closes the socket."""
-    context: Context = app.state.context
-    _raise_file_limit()
-    server = _Server(
-        uvicorn.Config(
-            app,
-            access_log=False,
-            log_config=None,
-            lifespan="off",
-            ws="none",
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
-        )
-    )
+    context = cast("Context", app.state.context)
     host, port = listening.getsockname()[:2]
+
+    def on_listening() -> None:
+        log.info("http.listening", host=host, port=port)
+        if on_ready is not None:
+            on_ready()
+
+    _raise_file_limit()
+    server = _Server(_config(app), on_listening)
     with contextlib.closing(listening):
         async with asyncio.TaskGroup() as group:
             hub = group.create_task(context.hub.run(), name="stream.hub")
             serving = group.create_task(server.serve(sockets=[listening]), name="http.server")
             stopping = group.create_task(stop.wait(), name="http.stop")
-            while not server.started and not serving.done():
-                await asyncio.sleep(_START_POLL_S)
-            log.info("http.listening", host=host, port=port)
-            if on_ready is not None:
-                on_ready()
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
             context.hub.close()
             server.should_exit = True
@@ -134,6 +130,21 @@ async def serve_on(
     if not stop.is_set():
         raise InvariantError("the HTTP server ended by itself")
     log.info("http.stopped", host=host, port=port)
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+    )
 
 
 def _raise_file_limit() -> None:

@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.auth import needs
 from api.context import Context
 from api.errors import Problem
-from api.hub import FINAL_STATUSES, Follower, Hub
+from api.hub import FINAL_STATUSES, Follower, Hub, frame
 from api.limits import (
     STREAM_HEARTBEAT_S,
     STREAM_OVERLOAD_RETRY_MS,
@@ -81,6 +81,7 @@ class Stream:
         """Prepares a stream.
 
         Args:
+            hub: hands over what is new.
             first: what to send at once.
             payment_id: whose events to send; None: everyone's.
             last_seq: the client has everything up to this event.
@@ -105,6 +106,7 @@ class Stream:
         with self._hub.following(follower), suppress(TimeoutError):
             await _start(send)
             await _write(send, self._first)
+            self._first = b""
             try:
                 retry_ms = await self._follow(follower, receive)
             except StoreError:
@@ -136,8 +138,8 @@ class Stream:
         while not self._hub.closing:
             follower.behind = False
             page, is_last = await self._hub.read(follower)
-            for event, frame in page:
-                await _write(follower.send, frame)
+            for event, message in page:
+                await _write(follower.send, message)
                 follower.note(event)
             if is_last and not follower.behind:
                 follower.live = True
@@ -187,7 +189,7 @@ async def of_payment(context: Context, request: Request, _key: ApiKey | None) ->
         return Response(status_code=204)
     position = last_seq if asked is None else min(asked, last_seq)
     data = msgspec.json.encode(payment_body(record, private=False))
-    first = b"retry: %d\nid: %d\nevent: payment\ndata: %b\n\n" % (STREAM_RETRY_MS, position, data)
+    first = b"retry: %d\n%b" % (STREAM_RETRY_MS, frame(position, "payment", data))
     good_until = payment.terms.expires_at + payment.terms.grace_s
 
     async def is_over(follower: Follower) -> bool:
@@ -218,13 +220,24 @@ async def of_merchant(context: Context, request: Request, _key: ApiKey | None) -
         except Problem:
             return True
 
-    return Stream(
-        context.hub, first=first, payment_id=None, last_seq=position, is_over=is_over
-    )
+    return Stream(context.hub, first=first, payment_id=None, last_seq=position, is_over=is_over)
 
 
 async def _snapshot(context: Context, payment_id: str) -> tuple[Record, int, int]:
-    raise NotImplementedError
+    """The payment, its last event and the last of all, from the same moment.
+
+    Raises:
+        Problem: 404, there is no such payment.
+    """
+    ids = [payment_id]
+    of_payment, of_all = events.last_seq_statement(payment_id), events.last_seq_statement()
+    *rows, [(last_seq,)], [(newest,)] = await context.database.read(
+        [*payments.record_statements(ids), of_payment, of_all]
+    )
+    records = payments.assemble(ids, rows)
+    if not records:
+        raise no_such_payment()
+    return records[0], last_seq, newest
 
 
 def _is_final(payment: Payment, now: int) -> bool:

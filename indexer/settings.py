@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from indexer import parsers
+from indexer.core.creation import EXPIRES_IN_S_MAX, EXPIRES_IN_S_MIN
 from indexer.environment import PREFIX, Reader, merged, suspicious
 from indexer.errors import ConfigError
 from indexer.log import LogFormat, LogLevel
@@ -89,7 +90,7 @@ class Settings:
     """
 
     expires_in_s: int = 900
-    """Seconds until an unpaid payment expires, where it does not say so itself; 1 … 30 days.
+    """Seconds until an unpaid payment expires, where it does not say so itself; 1 … 7 days.
 
     Default 900: long enough to find one's phone, short enough for a price to hold.
     """
@@ -172,7 +173,7 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "recipient": parsers.key,
     "watch_key": parsers.key,
     "tokens": parsers.tokens,
-    "expires_in_s": parsers.integer(1, 30 * DAY_S),
+    "expires_in_s": parsers.integer(EXPIRES_IN_S_MIN, EXPIRES_IN_S_MAX),
     "late_grace_s": parsers.integer(0, 90 * DAY_S),
     "host": parsers.host,
     "port": parsers.integer(1, parsers.PORT_MAX),

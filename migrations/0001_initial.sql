@@ -146,7 +146,7 @@ CREATE TABLE transfers (
     FOREIGN KEY (signature, payment_id) REFERENCES verdicts (signature, payment_id)
 ) STRICT, WITHOUT ROWID;
 
--- Seen at `confirmed`, not final yet. Gone again when the verdict is stored, or the fork dropped it.
+-- Seen at `confirmed`, not final yet. Gone when the verdict is stored or a fork dropped it.
 CREATE TABLE sightings (
     payment_id TEXT NOT NULL REFERENCES payments (id),
     signature  TEXT NOT NULL,

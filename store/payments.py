@@ -10,7 +10,7 @@ from indexer.core.payment import Payment
 from indexer.core.types import Status
 from indexer.core.verdict import Sighting, Verdict
 from store import events as event_log, rows
-from store.database import Database, Rows, Statement, Value
+from store.database import Database, Parameter, Rows, Statement
 from store.queries import QUERIES
 
 
@@ -203,10 +203,12 @@ def _grouped(values: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]
     return groups
 
 
-async def _by_query(database: Database, name: str, parameters: tuple[Value, ...]) -> list[Record]:
+async def _by_query(
+    database: Database, name: str, parameters: tuple[Parameter, ...]
+) -> list[Record]:
     return await by_ids(database, await _column(database, name, parameters))
 
 
-async def _column(database: Database, name: str, parameters: tuple[Value, ...]) -> list[Any]:
+async def _column(database: Database, name: str, parameters: tuple[Parameter, ...]) -> list[Any]:
     [found] = await database.read([Statement(QUERIES[name], parameters)])
     return [row[0] for row in found]

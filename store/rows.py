@@ -9,7 +9,7 @@ import msgspec
 from indexer.core.payment import Asset, Payment, State, Terms
 from indexer.core.types import Paid, Provider, Reason, Status
 from indexer.core.verdict import CreditedLeg, Evidence, Sighting, Verdict
-from store.database import Value
+from store.database import Parameter
 
 
 #: Stands in a key column, which may not be NULL, for "not there".
@@ -24,7 +24,7 @@ def json_text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def payment_values(payment: Payment) -> tuple[Value, ...]:
+def payment_values(payment: Payment) -> tuple[Parameter, ...]:
     """The columns of `payment_insert`."""
     terms, state = payment.terms, payment.state
     return (
@@ -51,7 +51,7 @@ def payment_values(payment: Payment) -> tuple[Value, ...]:
     )
 
 
-def state_values(state: State) -> tuple[Value, ...]:
+def state_values(state: State) -> tuple[Parameter, ...]:
     """The columns of a state: status, paid, late, review, received, settled_at, canceled_at."""
     return (
         state.status,
@@ -105,7 +105,7 @@ def payment(row: Sequence[Any], metadata: Mapping[str, str]) -> Payment:
     )
 
 
-def verdict_values(verdict: Verdict) -> tuple[Value, ...]:
+def verdict_values(verdict: Verdict) -> tuple[Parameter, ...]:
     """The columns of `verdict_insert`."""
     return (
         verdict.signature,
@@ -137,7 +137,7 @@ def verdict(row: Sequence[Any], legs: tuple[CreditedLeg, ...]) -> Verdict:
     )
 
 
-def leg_values(signature: str, payment_id: str, leg: CreditedLeg) -> tuple[Value, ...]:
+def leg_values(signature: str, payment_id: str, leg: CreditedLeg) -> tuple[Parameter, ...]:
     """The columns of `transfer_insert`."""
     return (
         signature,

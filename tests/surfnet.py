@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from indexer.demo.cluster import Cluster
-from indexer.demo.surfnet import Surfnet
+from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
 
 

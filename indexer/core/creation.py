@@ -118,7 +118,7 @@ def create(
     accounts: Mapping[str, Account | None],
     *,
     rent_exempt_minimum: int,
-    id: str,  # noqa: A002 - the word of the payment's own field
+    id: str,
     fresh_reference: str,
     now: int,
 ) -> tuple[Payment, tuple[str, ...]]:

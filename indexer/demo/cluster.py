@@ -19,7 +19,7 @@ from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
 from indexer.core.types import SYSTEM_PROGRAM, TOKEN_PROGRAM, Commitment
-from indexer.demo.surfnet import SurfnetError
+from indexer.demo.surfnet.install import SurfnetError
 
 
 _REQUEST_TIMEOUT_S: Final = 30

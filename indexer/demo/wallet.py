@@ -23,7 +23,7 @@ from indexer.core.solana_pay import TransferRequest, parse
 from indexer.core.types import LAMPORTS_PER_SOL_DECIMALS, Commitment
 from indexer.demo.cluster import Cluster, Landed
 from indexer.demo.instructions import memo, sol_transfer, with_references
-from indexer.demo.surfnet import SurfnetError
+from indexer.demo.surfnet.install import SurfnetError
 from indexer.demo.tokens import CLASSIC, Token, TransferFee, creation, mint_size
 
 

@@ -67,14 +67,12 @@ class Pace:
         self._interval_s = 1 / rate if rate > 0 else 0.0
         self._next_at = 0.0
 
-    async def turn(self) -> None:
-        """Waits until one more request is within the bound."""
+    def take_turn(self, now: float) -> float:
+        """Seconds that one more request has to wait for its turn; 0 when it may go now."""
         if not self._interval_s:
-            return
-        now = asyncio.get_running_loop().time()
+            return 0.0
         self._next_at = max(self._next_at + self._interval_s, now - _BURST_S)
-        if self._next_at > now:
-            await asyncio.sleep(self._next_at - now)
+        return max(0.0, self._next_at - now)
 
 
 class Health:
@@ -182,7 +180,8 @@ class Endpoint:
         """
         loop = asyncio.get_running_loop()
         async with self._slots:
-            await self._pace.turn()
+            if wait_s := self._pace.take_turn(loop.time()):
+                await asyncio.sleep(wait_s)
             asked_at = loop.time()
             outcome = await self._ask(wire.Asked(method, self.name, self._secrets), params)
         if isinstance(outcome, wire.Fault) and outcome.rests:

@@ -1,57 +1,24 @@
-"""Every way to pay, and every way to look as if one had paid, each with its right verdict.
+"""The traps: each row of the tables, and those that take several payments, transactions or days."""
 
-The table reads: what happened, the transaction, the payment it speaks of, the verdict. Where a
-trap lies in several transactions, in time or in what a node leaves out, its test stands below.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import copy
 from typing import Any
 
 import msgspec
 import pytest
 
 from indexer.core.decode import decode_transaction
-from indexer.core.payment import Terms
+from indexer.core.payment import State, Terms
 from indexer.core.settle import REVIEW_REASONS, fold
 from indexer.core.transaction import Missing, Undecided
-from indexer.core.types import (
-    AMOUNT_MAX,
-    NATIVE_MINT,
-    SYSTEM_PROGRAM,
-    TOKEN_2022_PROGRAM,
-    TOKEN_PROGRAM,
-    Paid,
-    Reason,
-    Status,
-)
+from indexer.core.types import Paid, Reason, Status
+from indexer.core.verdict import Verdict
 from tests.chain import (
-    RENT_LAMPORTS,
-    Ix,
-    TokenAccount,
-    ata,
-    batch,
-    burn,
-    call,
     checked_transfer,
-    checked_transfer_with_fee,
-    close_account,
-    confidential_transfer,
-    create_account,
-    create_account_with_seed,
-    holding,
-    key,
     memo,
-    mint_to,
-    plain_transfer,
-    set_owner,
     sol_transfer,
-    sync_native,
     system_transfer,
-    system_transfer_with_seed,
     token_transfer,
     transaction,
-    unwrap_lamports,
 )
 from tests.core.script import (
     AMOUNT,
@@ -68,613 +35,253 @@ from tests.core.script import (
     judged,
     verdict,
 )
+from tests.core.traps import (
+    BUYER_ATA,
+    NATIVE_SOL,
+    PAY_SOL,
+    PAY_USDC,
+    SHOP_ATA,
+    Says,
+    bound,
+    clean,
+    in_usdc,
+)
+from tests.core.traps_tokens import TOKENS
 
 
-@dataclass(frozen=True)
-class Says:
-    """What a verdict must say."""
-
-    credit: int
-    clean: bool
-    reasons: tuple[Reason, ...]
+ROWS = [*NATIVE_SOL, *TOKENS]
 
 
-def clean(credit: int, *reasons: Reason) -> Says:
-    return Says(credit, clean=True, reasons=reasons)
+def said(verdict: Verdict) -> Says:
+    return Says(verdict.credit, verdict.clean, verdict.reasons)
 
 
-def doubtful(credit: int, *reasons: Reason) -> Says:
-    return Says(credit, clean=False, reasons=tuple(sorted(reasons)))
+def folded(
+    *verdicts: Verdict,
+    terms: Terms = PAY_SOL,
+    frontier_time: int | None = None,
+    sighted: bool = False,
+) -> State:
+    return fold(terms, verdicts, frontier_time=frontier_time, sighted=sighted, canceled_at=None)
 
 
-PROGRAM = key("some program")
-AUXILIARY = key("auxiliary account")
-FEE_MINT = key("mint with a transfer fee")
-VAULT = ata(key("multisig"), USDC)  # an address off the curve, as every program's address
-SHOP_ATA, BUYER_ATA, STRANGER_ATA = ata(SHOP, USDC), ata(BUYER, USDC), ata(STRANGER, USDC)
-SHOP_FEE_ATA, BUYER_FEE_ATA = (ata(who, FEE_MINT, TOKEN_2022_PROGRAM) for who in (SHOP, BUYER))
-SHOP_WSOL, BUYER_WSOL = ata(SHOP, NATIVE_MINT), ata(BUYER, NATIVE_MINT)
+@pytest.mark.parametrize(
+    ("landed", "terms", "says"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
+)
+def test_one_transaction_and_one_payment(landed: dict[str, Any], terms: Terms, says: Says) -> None:
+    (verdict,) = judged(landed, terms)
 
-USDC_ROWS = [holding(SHOP, USDC), holding(BUYER, USDC), holding(STRANGER, USDC)]
-FEE_ROWS = [holding(who, FEE_MINT, program=TOKEN_2022_PROGRAM) for who in (SHOP, BUYER)]
-WSOL_ROWS = [holding(SHOP, NATIVE_MINT), holding(BUYER, NATIVE_MINT)]
-AUXILIARY_ROW = TokenAccount(account=AUXILIARY, mint=USDC, owner=SHOP)
-
-PAY_SOL, PAY_USDC = in_sol(), in_tokens()
-PAY_FEE_MINT = in_tokens(mint=FEE_MINT, program=TOKEN_2022_PROGRAM)
-PAY_WSOL = in_tokens(mint=NATIVE_MINT)
+    assert said(verdict) == says
+    state = folded(verdict, terms=terms)
+    assert (state.status is Status.SETTLED) == (says.clean and says.credit >= terms.amount)
+    assert set(state.review) == set(says.reasons) & REVIEW_REASONS
 
 
-def bound(amount: int = AMOUNT, *references: str) -> Ix:
-    """The transfer that pays in USDC."""
-    return checked_transfer(BUYER_ATA, USDC, SHOP_ATA, BUYER, amount, *(references or (ORDER,)))
+# ----------------------------------------------------------------- what a node leaves out
 
 
-def in_usdc(*instructions: Ix, **rest: Any) -> dict[str, Any]:
-    return transaction(instructions, tokens=rest.pop("tokens", USDC_ROWS), **rest)
+def _without(landed: dict[str, Any], *path: str) -> dict[str, Any]:
+    changed = copy.deepcopy(landed)
+    inside = changed
+    for name in path[:-1]:
+        inside = inside[name]
+    inside[path[-1]] = None
+    return changed
 
 
-def with_fee_mint(*instructions: Ix) -> dict[str, Any]:
-    return transaction(instructions, tokens=FEE_ROWS)
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [
+        (("meta",), Missing.META),
+        (("meta", "innerInstructions"), Missing.INNER_INSTRUCTIONS),
+        (("meta", "preTokenBalances"), Missing.TOKEN_BALANCES),
+        (("meta", "postTokenBalances"), Missing.TOKEN_BALANCES),
+        (("meta", "loadedAddresses"), Missing.LOADED_ADDRESSES),
+    ],
+)
+def test_what_a_node_did_not_keep_decides_nothing(path: tuple[str, ...], missing: Missing) -> None:
+    landed = in_usdc(bound(), version=0, loaded_readonly=[ORDER])
+
+    answer = decode_transaction(msgspec.json.encode(_without(landed, *path)))
+
+    assert answer == Undecided(landed["transaction"]["signatures"][0], missing)
 
 
-def fee_mint_transfer(amount: int, *references: str, withheld: int) -> Ix:
-    return checked_transfer(
-        BUYER_FEE_ATA,
-        FEE_MINT,
-        SHOP_FEE_ATA,
-        BUYER,
-        amount,
-        *references,
-        withheld=withheld,
-        program=TOKEN_2022_PROGRAM,
+# ---------------------------------------------------- several payments in one transaction
+
+FIRST, SECOND = in_tokens(), in_tokens(reference=OTHER_ORDER)
+
+
+def test_two_payments_in_one_transaction_get_each_its_own_transfer() -> None:
+    landed = in_usdc(bound(1_000, ORDER), bound(1_200, OTHER_ORDER))
+
+    first, second = judged(landed, FIRST, SECOND)
+
+    assert (said(first), said(second)) == (clean(1_000), clean(1_200))
+    assert [leg.outer for leg in (*first.legs, *second.legs)] == [0, 1]
+    assert (first.evidence.other_inflow, second.evidence.other_inflow) == (1_200, 1_000)
+
+
+@pytest.mark.parametrize("references", [(ORDER, OTHER_ORDER), (OTHER_ORDER, ORDER)])
+def test_a_transfer_that_names_two_payments_pays_the_one_it_names_first(
+    references: tuple[str, str],
+) -> None:
+    landed = in_usdc(bound(AMOUNT, *references))
+
+    verdicts = judged(landed, FIRST, SECOND)
+
+    said_of = {
+        reference: said(v) for reference, v in zip((ORDER, OTHER_ORDER), verdicts, strict=True)
+    }
+    assert said_of[references[0]] == clean(AMOUNT)
+    assert said_of[references[1]] == clean(0, Reason.ALREADY_ALLOCATED)
+
+
+def test_a_transfer_goes_past_a_payment_that_it_cannot_pay() -> None:
+    """The first reference belongs to a payment in SOL: no token transfer can pay it."""
+    landed = in_usdc(bound(AMOUNT, OTHER_ORDER, ORDER))
+
+    in_another_asset, paid = judged(landed, in_sol(reference=OTHER_ORDER), FIRST)
+
+    assert said(in_another_asset) == clean(0, Reason.WRONG_MINT)
+    assert said(paid) == clean(AMOUNT)
+
+
+def test_a_payment_that_the_transaction_only_mentions_gets_nothing() -> None:
+    landed = in_usdc(bound(AMOUNT, ORDER), memo("also for", OTHER_ORDER))
+
+    first, second = judged(landed, FIRST, SECOND)
+
+    assert (said(first), said(second)) == (clean(AMOUNT), clean(0, Reason.NOT_BOUND))
+
+
+def test_two_recipients_in_one_transaction_do_not_share_their_money() -> None:
+    landed = transaction(
+        [
+            system_transfer(BUYER, SHOP, AMOUNT, ORDER),
+            system_transfer(BUYER, STRANGER, AMOUNT, OTHER_ORDER),
+        ]
     )
 
+    verdicts = judged(landed, PAY_SOL, in_sol(reference=OTHER_ORDER, recipient=STRANGER))
 
-def token_call(data: bytes, *accounts: str, program: str = TOKEN_2022_PROGRAM) -> Ix:
-    return Ix(program=program, accounts=accounts, data=data)
-
-
-def unwrap_everything(lamports: int) -> Ix:
-    return replace(unwrap_lamports(BUYER_WSOL, SHOP, BUYER, lamports, ORDER), data=b"\x2d\x00")
+    assert [said(v) for v in verdicts] == [clean(AMOUNT), clean(AMOUNT)]
 
 
-def withdraw_nonce(nonce: str, recipient: str, lamports: int, *more: str) -> Ix:
-    return Ix(
-        program=SYSTEM_PROGRAM,
-        accounts=(nonce, recipient, *more),
-        data=(5).to_bytes(4, "little") + lamports.to_bytes(8, "little"),
-        lamports=((nonce, -lamports), (recipient, lamports)),
+def test_payments_that_share_an_account_share_what_it_gained() -> None:
+    """The account belongs to a program that took half of it away without an instruction."""
+    landed = transaction(
+        [
+            system_transfer(BUYER, SHOP, AMOUNT, ORDER),
+            system_transfer(BUYER, SHOP, AMOUNT, OTHER_ORDER),
+        ],
+        extra_lamports={SHOP: -AMOUNT},
     )
 
+    first, second = judged(landed, PAY_SOL, in_sol(reference=OTHER_ORDER))
 
-Row = tuple[str, dict[str, Any], Terms, Says]
+    assert (first.credit, second.credit) == (AMOUNT, 0)
+    assert first.reasons == second.reasons == (Reason.BOOKS,)
 
-NATIVE_SOL: list[Row] = [
-    (
-        "System Transfer",
-        sol_transfer(BUYER, SHOP, AMOUNT, references=[ORDER]),
-        PAY_SOL,
-        clean(AMOUNT),
-    ),
-    (
-        "TransferWithSeed",
-        transaction([system_transfer_with_seed(key("derived"), BUYER, SHOP, AMOUNT, ORDER)]),
-        PAY_SOL,
-        clean(AMOUNT),
-    ),
-    (
-        "TransferWithSeed out of an account that is derived from the recipient",
-        transaction([system_transfer_with_seed(key("derived"), SHOP, SHOP, AMOUNT, ORDER)]),
-        PAY_SOL,
-        clean(0, Reason.OWN_FUNDS),
-    ),
-    (
-        "CreateAccount of the recipient",
-        transaction([create_account(BUYER, SHOP, AMOUNT, ORDER)]),
-        PAY_SOL,
-        clean(0, Reason.ACCOUNT_CREATED),
-    ),
-    (
-        "CreateAccountWithSeed of the recipient",
-        transaction([create_account_with_seed(BUYER, SHOP, STRANGER, AMOUNT, ORDER)]),
-        PAY_SOL,
-        clean(0, Reason.ACCOUNT_CREATED),
-    ),
-    (
-        "WithdrawNonceAccount to the recipient",
-        transaction([withdraw_nonce(key("nonce"), SHOP, AMOUNT, BUYER, ORDER)]),
-        PAY_SOL,
-        clean(0, Reason.ACCOUNT_CREATED),
-    ),
-    (
-        "CloseAccount whose lamports go to the recipient",
-        transaction([close_account(BUYER_ATA, SHOP, BUYER), memo("for", ORDER)]),
-        PAY_SOL,
-        clean(0, Reason.NOT_BOUND),
-    ),
-    (
-        "UnwrapLamports that names the reference",
-        transaction([unwrap_lamports(BUYER_WSOL, SHOP, BUYER, AMOUNT, ORDER)], tokens=WSOL_ROWS),
-        PAY_SOL,
-        clean(AMOUNT),
-    ),
-    (
-        "UnwrapLamports of everything that names the reference",
-        transaction([unwrap_everything(7)], tokens=[holding(BUYER, NATIVE_MINT, 7)]),
-        PAY_SOL,
-        clean(7),
-    ),
-    (
-        "UnwrapLamports of everything, however much SyncNative has made that",
-        transaction(
-            [sync_native(BUYER_WSOL, 3), unwrap_everything(10)],
-            tokens=[holding(BUYER, NATIVE_MINT, 7)],
-        ),
-        PAY_SOL,
-        doubtful(0, Reason.UNDECODABLE),
-    ),
-    (
-        "UnwrapLamports without the reference",
-        transaction(
-            [unwrap_lamports(BUYER_WSOL, SHOP, BUYER, AMOUNT), memo("for", ORDER)],
-            tokens=WSOL_ROWS,
-        ),
-        PAY_SOL,
-        clean(0, Reason.NOT_BOUND),
-    ),
-    (
-        "UnwrapLamports of the recipient's own wrapped SOL",
-        transaction([unwrap_lamports(SHOP_WSOL, SHOP, SHOP, AMOUNT, ORDER)], tokens=WSOL_ROWS),
-        PAY_SOL,
-        clean(0, Reason.OWN_FUNDS),
-    ),
-    (
-        "a program credits the recipient's lamports",
-        transaction([call(PROGRAM, SHOP, ORDER)], extra_lamports={SHOP: AMOUNT}),
-        PAY_SOL,
-        clean(0, Reason.NOT_BOUND),
-    ),
-    (
-        "the recipient pays the network fee",
-        sol_transfer(BUYER, SHOP, AMOUNT, references=[ORDER], fee_payer=SHOP, fee=5_000),
-        PAY_SOL,
-        clean(AMOUNT),
-    ),
-    (
-        "the recipient pays himself",
-        sol_transfer(SHOP, SHOP, AMOUNT, references=[ORDER]),
-        PAY_SOL,
-        doubtful(0, Reason.OWN_FUNDS),
-    ),
-    (
-        "a round trip: there and back again",
-        transaction(
-            [
-                system_transfer(BUYER, SHOP, AMOUNT, ORDER),
-                system_transfer(SHOP, BUYER, AMOUNT),
-            ]
-        ),
-        PAY_SOL,
-        doubtful(0, Reason.DEBITED),
-    ),
-    (
-        "a round trip that an unrelated inflow hides",
-        transaction(
-            [
-                system_transfer(BUYER, SHOP, AMOUNT, ORDER),
-                system_transfer(SHOP, BUYER, AMOUNT),
-                system_transfer(STRANGER, SHOP, AMOUNT),
-            ]
-        ),
-        PAY_SOL,
-        doubtful(0, Reason.DEBITED),
-    ),
-    (
-        "less than the rent-exempt minimum to an account that is not there: it fails",
-        sol_transfer(
-            BUYER, SHOP, 1, references=[ORDER], err={"InsufficientFundsForRent": {"account_index": 1}}
-        ),
-        PAY_SOL,
-        clean(0, Reason.FAILED_TRANSACTION),
-    ),
-    (
-        "wrapped SOL where SOL was asked for",
-        transaction(
-            [plain_transfer(BUYER_WSOL, SHOP_WSOL, BUYER, AMOUNT, ORDER)], tokens=WSOL_ROWS
-        ),
-        PAY_SOL,
-        clean(0, Reason.WRONG_MINT),
-    ),
-    (
-        "lamports to the recipient's wrapped SOL account",
-        sol_transfer(BUYER, SHOP_WSOL, AMOUNT, references=[ORDER], tokens=WSOL_ROWS),
-        PAY_WSOL,
-        clean(0, Reason.WRONG_MINT),
-    ),
-    (
-        "SyncNative makes tokens of lamports that were sent to the wrapped SOL account",
-        transaction(
-            [
-                system_transfer(BUYER, SHOP_WSOL, AMOUNT, ORDER),
-                sync_native(SHOP_WSOL, AMOUNT),
-            ],
-            tokens=WSOL_ROWS,
-        ),
-        PAY_WSOL,
-        doubtful(0, Reason.WRONG_MINT),
-    ),
-    (
-        "wrapped SOL where wrapped SOL was asked for, after SyncNative on the payer's side",
-        transaction(
-            [
-                system_transfer(BUYER, BUYER_WSOL, AMOUNT),
-                sync_native(BUYER_WSOL, AMOUNT),
-                plain_transfer(BUYER_WSOL, SHOP_WSOL, BUYER, AMOUNT, ORDER),
-                close_account(BUYER_WSOL, BUYER, BUYER),
-            ],
-            tokens=[
-                TokenAccount(
-                    account=BUYER_WSOL, mint=NATIVE_MINT, owner=BUYER, amount=None, closed=True
-                ),
-                holding(SHOP, NATIVE_MINT),
-            ],
-        ),
-        PAY_WSOL,
-        clean(AMOUNT),
-    ),
-]
 
-TOKENS: list[Row] = [
-    (
-        "Transfer, which does not name the mint",
-        in_usdc(plain_transfer(BUYER_ATA, SHOP_ATA, BUYER, AMOUNT, ORDER)),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "TransferChecked",
-        token_transfer(BUYER, SHOP, AMOUNT, mint=USDC, references=[ORDER]),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "TransferChecked of a mint with a transfer fee: what arrives counts",
-        with_fee_mint(fee_mint_transfer(AMOUNT, ORDER, withheld=25)),
-        PAY_FEE_MINT,
-        clean(AMOUNT - 25),
-    ),
-    (
-        "TransferCheckedWithFee: what arrives counts",
-        with_fee_mint(
-            checked_transfer_with_fee(
-                BUYER_FEE_ATA, FEE_MINT, SHOP_FEE_ATA, BUYER, AMOUNT, 25, ORDER
-            )
-        ),
-        PAY_FEE_MINT,
-        clean(AMOUNT - 25),
-    ),
-    (
-        "two transfers with a fee of which only one is bound: nobody can say whose fee it was",
-        with_fee_mint(
-            fee_mint_transfer(AMOUNT, ORDER, withheld=25),
-            fee_mint_transfer(AMOUNT, withheld=25),
-        ),
-        PAY_FEE_MINT,
-        doubtful(AMOUNT - 50, Reason.BOOKS, Reason.FEE_UNKNOWN),
-    ),
-    (
-        "plain Transfer of a mint with a fee, a hook or a pause: it fails",
-        transaction(
-            [plain_transfer(BUYER_FEE_ATA, SHOP_FEE_ATA, BUYER, AMOUNT, ORDER)],
-            tokens=FEE_ROWS,
-            err={"InstructionError": [0, {"Custom": 31}]},
-        ),
-        PAY_FEE_MINT,
-        clean(0, Reason.FAILED_TRANSACTION),
-    ),
-    (
-        "a transfer hook, whose accounts follow the authority",
-        token_transfer(
-            BUYER,
-            SHOP,
-            AMOUNT,
-            mint=FEE_MINT,
-            program=TOKEN_2022_PROGRAM,
-            references=[key("hook's account"), key("hook"), ORDER],
-        ),
-        PAY_FEE_MINT,
-        clean(AMOUNT),
-    ),
-    (
-        "a confidential transfer: what moved, nobody can see",
-        with_fee_mint(
-            replace(
-                confidential_transfer(BUYER_FEE_ATA, FEE_MINT, SHOP_FEE_ATA, BUYER),
-                accounts=(BUYER_FEE_ATA, FEE_MINT, SHOP_FEE_ATA, BUYER, ORDER),
-            )
-        ),
-        PAY_FEE_MINT,
-        doubtful(0, Reason.UNDECODABLE),
-    ),
-    (
-        "the recipient withdraws from the confidential balance",
-        transaction(
-            [token_call(b"\x1b\x06", SHOP_FEE_ATA, FEE_MINT, SHOP), memo("for", ORDER)],
-            tokens=FEE_ROWS,
-            extra_tokens={SHOP_FEE_ATA: AMOUNT},
-        ),
-        PAY_FEE_MINT,
-        doubtful(0, Reason.NOT_BOUND),
-    ),
-    (
-        "a mint whose issuer may take back, and does not",
-        token_transfer(
-            BUYER, SHOP, AMOUNT, mint=FEE_MINT, program=TOKEN_2022_PROGRAM, references=[ORDER]
-        ),
-        PAY_FEE_MINT,
-        clean(AMOUNT),
-    ),
-    (
-        "a mint whose issuer takes back at once",
-        with_fee_mint(
-            fee_mint_transfer(AMOUNT, ORDER, withheld=0),
-            checked_transfer(
-                SHOP_FEE_ATA,
-                FEE_MINT,
-                BUYER_FEE_ATA,
-                key("permanent delegate"),
-                AMOUNT,
-                program=TOKEN_2022_PROGRAM,
-            ),
-        ),
-        PAY_FEE_MINT,
-        doubtful(0, Reason.DEBITED),
-    ),
-    (
-        "the recipient burns what was paid",
-        in_usdc(bound(), burn(SHOP_ATA, USDC, SHOP, AMOUNT)),
-        PAY_USDC,
-        doubtful(0, Reason.DEBITED),
-    ),
-    (
-        "a paused mint or a frozen account: it fails",
-        in_usdc(bound(), err={"InstructionError": [0, {"Custom": 17}]}),
-        PAY_USDC,
-        clean(0, Reason.FAILED_TRANSACTION),
-    ),
-    (
-        "Batch: each instruction in it is a transfer of its own",
-        in_usdc(batch(plain_transfer(BUYER_ATA, STRANGER_ATA, BUYER, 5), bound())),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "Batch that names the reference on another of its instructions",
-        in_usdc(
-            batch(
-                plain_transfer(BUYER_ATA, STRANGER_ATA, BUYER, 5, ORDER),
-                plain_transfer(BUYER_ATA, SHOP_ATA, BUYER, AMOUNT),
-            )
-        ),
-        PAY_USDC,
-        clean(0, Reason.WRONG_RECIPIENT),
-    ),
-    (
-        "Batch of Token-2022",
-        with_fee_mint(
-            batch(fee_mint_transfer(AMOUNT, ORDER, withheld=0), program=TOKEN_2022_PROGRAM)
-        ),
-        PAY_FEE_MINT,
-        clean(AMOUNT),
-    ),
-    (
-        "MintTo the recipient",
-        in_usdc(mint_to(USDC, SHOP_ATA, key("issuer"), AMOUNT), memo("for", ORDER)),
-        PAY_USDC,
-        clean(0, Reason.NOT_BOUND),
-    ),
-    (
-        "WithdrawWithheldTokens to the recipient",
-        transaction(
-            [token_call(b"\x1a\x03\x00", FEE_MINT, SHOP_FEE_ATA, SHOP), memo("for", ORDER)],
-            tokens=FEE_ROWS,
-            extra_tokens={SHOP_FEE_ATA: AMOUNT},
-        ),
-        PAY_FEE_MINT,
-        doubtful(0, Reason.NOT_BOUND),
-    ),
-    (
-        "HarvestWithheldTokens from the recipient's account, which was never in the balance",
-        with_fee_mint(
-            fee_mint_transfer(AMOUNT, ORDER, withheld=25),
-            token_call(b"\x1a\x04", FEE_MINT, SHOP_FEE_ATA),
-        ),
-        PAY_FEE_MINT,
-        clean(AMOUNT - 25),
-    ),
-    (
-        "SetAuthority gives the recipient an account that is full",
-        in_usdc(
-            set_owner(AUXILIARY, BUYER, SHOP),
-            memo("for", ORDER),
-            tokens=[*USDC_ROWS, replace(AUXILIARY_ROW, owner=BUYER, owner_after=SHOP)],
-        ),
-        PAY_USDC,
-        doubtful(0, Reason.NOT_BOUND),
-    ),
-    (
-        "SetAuthority, and one base unit that names the reference",
-        in_usdc(
-            set_owner(AUXILIARY, BUYER, SHOP),
-            bound(1),
-            tokens=[*USDC_ROWS, replace(AUXILIARY_ROW, owner=BUYER, owner_after=SHOP)],
-        ),
-        PAY_USDC,
-        doubtful(1, Reason.BOOKS),
-    ),
-    (
-        "a program pays out what it owed the recipient, and one base unit names the reference",
-        in_usdc(
-            call(PROGRAM, STRANGER_ATA, SHOP_ATA, ORDER),
-            bound(1),
-            inner={0: [plain_transfer(STRANGER_ATA, SHOP_ATA, STRANGER, AMOUNT)]},
-        ),
-        PAY_USDC,
-        clean(1),
-    ),
-    (
-        "a transfer that another program called, such as a vault or a smart wallet",
-        in_usdc(
-            call(PROGRAM, BUYER_ATA, SHOP_ATA, ORDER),
-            inner={0: [call(key("its inner program")), bound()]},
-        ),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "a called transfer without the reference, which only its caller names",
-        in_usdc(
-            call(PROGRAM, BUYER_ATA, SHOP_ATA, ORDER),
-            inner={0: [plain_transfer(BUYER_ATA, SHOP_ATA, BUYER, AMOUNT)]},
-        ),
-        PAY_USDC,
-        clean(0, Reason.NOT_BOUND),
-    ),
-    (
-        "keys from a lookup table: the reference, and the account that is paid",
-        in_usdc(bound(), version=0, loaded_writable=[SHOP_ATA], loaded_readonly=[ORDER]),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "version 1",
-        in_usdc(bound(), version=1),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "the reference is a signer and writable",
-        in_usdc(replace(bound(), signers=(BUYER, ORDER))),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "the signers of a multisig stand before the reference",
-        in_usdc(bound(AMOUNT, BUYER, STRANGER, ORDER)),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "the reference stands elsewhere in the transaction",
-        in_usdc(bound(AMOUNT, STRANGER), memo("for", ORDER), call(PROGRAM, ORDER)),
-        PAY_USDC,
-        clean(0, Reason.NOT_BOUND),
-    ),
-    (
-        "the reference stands on a transfer to somebody else",
-        in_usdc(
-            checked_transfer(BUYER_ATA, USDC, STRANGER_ATA, BUYER, AMOUNT, ORDER),
-            plain_transfer(BUYER_ATA, SHOP_ATA, BUYER, AMOUNT),
-        ),
-        PAY_USDC,
-        clean(0, Reason.WRONG_RECIPIENT),
-    ),
-    (
-        "a token that only looks alike",
-        token_transfer(BUYER, SHOP, AMOUNT, mint=key("usdc, or so it says"), references=[ORDER]),
-        PAY_USDC,
-        clean(0, Reason.WRONG_MINT),
-    ),
-    (
-        "an account of the recipient that is not the associated one",
-        in_usdc(
-            checked_transfer(BUYER_ATA, USDC, AUXILIARY, BUYER, AMOUNT, ORDER),
-            tokens=[*USDC_ROWS, AUXILIARY_ROW],
-        ),
-        PAY_USDC,
-        clean(0, Reason.AUXILIARY_ACCOUNT),
-    ),
-    (
-        "the associated account, which belongs to somebody else by now",
-        in_usdc(bound(), tokens=[replace(USDC_ROWS[0], owner=STRANGER), *USDC_ROWS[1:]]),
-        PAY_USDC,
-        clean(0, Reason.WRONG_RECIPIENT),
-    ),
-    (
-        "the associated account, which belongs to somebody else afterwards",
-        in_usdc(
-            bound(),
-            set_owner(SHOP_ATA, SHOP, STRANGER),
-            tokens=[replace(USDC_ROWS[0], owner_after=STRANGER), *USDC_ROWS[1:]],
-        ),
-        PAY_USDC,
-        doubtful(0, Reason.WRONG_RECIPIENT),
-    ),
-    (
-        "out of the recipient's own other account",
-        in_usdc(
-            checked_transfer(AUXILIARY, USDC, SHOP_ATA, SHOP, AMOUNT, ORDER),
-            tokens=[*USDC_ROWS, AUXILIARY_ROW],
-        ),
-        PAY_USDC,
-        doubtful(0, Reason.OWN_FUNDS),
-    ),
-    (
-        "out of an account of the recipient that came and went",
-        in_usdc(checked_transfer(key("came and went"), USDC, SHOP_ATA, SHOP, AMOUNT, ORDER)),
-        PAY_USDC,
-        clean(0, Reason.OWN_FUNDS),
-    ),
-    (
-        "the account that is paid is closed again: it has no balance row",
-        in_usdc(
-            bound(),
-            close_account(SHOP_ATA, SHOP, SHOP),
-            tokens=[replace(USDC_ROWS[0], amount=None, closed=True), *USDC_ROWS[1:]],
-        ),
-        PAY_USDC,
-        clean(0, Reason.WRONG_RECIPIENT),
-    ),
-    (
-        "the account that is paid came into being in the same transaction",
-        token_transfer(
-            BUYER, SHOP, AMOUNT, mint=USDC, references=[ORDER], recipient_before=None
-        ),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "a recipient off the curve",
-        token_transfer(BUYER, VAULT, AMOUNT, mint=USDC, references=[ORDER]),
-        in_tokens(recipient=VAULT),
-        clean(AMOUNT),
-    ),
-    (
-        "as much as an amount can be",
-        token_transfer(BUYER, SHOP, AMOUNT_MAX, mint=USDC, references=[ORDER])
-        | {},
-        in_tokens(AMOUNT_MAX),
-        clean(AMOUNT_MAX),
-    ),
-    (
-        "several transfers under one reference",
-        in_usdc(bound(400), memo("and"), bound(600)),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "a memo that is wrong or missing says nothing about the money",
-        token_transfer(
-            BUYER, SHOP, AMOUNT, mint=USDC, references=[ORDER], memo_text="another order"
-        ),
-        PAY_USDC,
-        clean(AMOUNT),
-    ),
-    (
-        "the recipient pays back",
-        in_usdc(checked_transfer(SHOP_ATA, USDC, BUYER_ATA, SHOP, AMOUNT, ORDER)),
-        PAY_USDC,
-        doubtful(0, Reason.OWN_FUNDS),
-    ),
-]
+# ---------------------------------------------------------- several transactions, and time
+
+
+def test_a_failed_transaction_never_blocks_the_one_that_pays() -> None:
+    failed = verdict(0, name="failed", slot=1, reasons=(Reason.FAILED_TRANSACTION,))
+
+    state = folded(failed, verdict(slot=2))
+
+    assert (state.status, state.review) == (Status.SETTLED, ())
+
+
+@pytest.mark.parametrize("dust_slot", [1, 300])
+def test_dust_and_junk_around_the_real_payment_change_nothing(dust_slot: int) -> None:
+    """However much of it there is, before or after."""
+    junk = [
+        verdict(0, name=f"junk {n}", slot=dust_slot, index=n, reasons=(Reason.NOT_BOUND,))
+        for n in range(500)
+    ]
+    dust = verdict(1, name="dust", slot=dust_slot, index=501)
+
+    state = folded(*junk, dust, verdict(slot=100))
+
+    assert state.status is Status.SETTLED
+    assert (state.paid, state.received, state.review) == (Paid.OVER, AMOUNT + 1, ())
+
+
+def test_a_payment_that_is_paid_twice_settles_once_and_asks_for_a_person() -> None:
+    state = folded(verdict(name="first", slot=1), verdict(name="second", slot=2))
+
+    assert (state.status, state.paid) == (Status.SETTLED, Paid.OVER)
+    assert (state.received, state.review) == (2 * AMOUNT, (Reason.PAID_AGAIN,))
+
+
+def test_partial_payments_add_up() -> None:
+    parts = [verdict(400, name="a", slot=1), verdict(600, name="b", slot=2)]
+
+    assert [folded(*parts[:n]).paid for n in range(3)] == [Paid.NONE, Paid.PARTIAL, Paid.EXACT]
+    assert [folded(*parts[:n]).status for n in range(3)] == [
+        Status.PENDING,
+        Status.PENDING,
+        Status.SETTLED,
+    ]
+
+
+def test_an_overpayment_settles() -> None:
+    state = folded(verdict(AMOUNT + 1))
+
+    assert (state.status, state.paid, state.review) == (Status.SETTLED, Paid.OVER, ())
+
+
+def test_a_sighting_that_a_fork_dropped_leaves_the_payment_as_it_was() -> None:
+    assert folded(sighted=True).status is Status.PROCESSING
+    assert folded(sighted=False) == State()
+
+
+@pytest.mark.parametrize(
+    ("block_time", "status", "review"),
+    [
+        (EXPIRES_AT, Status.SETTLED, ()),
+        (EXPIRES_AT + 1, Status.SETTLED, ()),
+        (EXPIRES_AT + GRACE_S, Status.SETTLED, ()),
+        (EXPIRES_AT + GRACE_S + 1, Status.EXPIRED, (Reason.LATE_AFTER_GRACE,)),
+    ],
+)
+def test_a_transaction_signed_long_ago_may_land_late(
+    block_time: int, status: Status, review: tuple[Reason, ...]
+) -> None:
+    """Durable nonces and offline signatures do not expire."""
+    state = folded(verdict(block_time=block_time), frontier_time=block_time)
+
+    assert (state.status, state.review) == (status, review)
+    assert state.late == (block_time > EXPIRES_AT)
+
+
+def test_a_refund_does_not_undo_the_payment() -> None:
+    paid = in_usdc(bound(), slot=1)
+    refunded = in_usdc(checked_transfer(SHOP_ATA, USDC, BUYER_ATA, SHOP, AMOUNT, ORDER), slot=2)
+
+    verdicts = [*judged(paid, PAY_USDC), *judged(refunded, PAY_USDC)]
+
+    state = folded(*verdicts, terms=PAY_USDC)
+    assert (state.status, state.received, state.review) == (Status.SETTLED, AMOUNT, ())
+
+
+def test_whoever_tells_of_a_transaction_and_how_often_it_counts_once() -> None:
+    (told,) = judged(sol_transfer(BUYER, SHOP, AMOUNT // 2, references=[ORDER]), PAY_SOL)
+
+    assert folded(told, told, told) == folded(told)
+    assert folded(told, told).status is Status.PENDING
+
+
+@pytest.mark.parametrize("memo_program", ["Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo", "other"])
+def test_memo_programs_old_and_new_are_all_the_same(memo_program: str) -> None:
+    landed = token_transfer(BUYER, SHOP, AMOUNT, mint=USDC, references=[ORDER], memo_text="order 1")
+    keys = landed["transaction"]["message"]["accountKeys"]
+    position = landed["transaction"]["message"]["instructions"][0]["programIdIndex"]
+    keys[position] = memo_program
+
+    (verdict,) = judged(landed, PAY_USDC)
+
+    assert said(verdict) == clean(AMOUNT)

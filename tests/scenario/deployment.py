@@ -1,1 +1,192 @@
 """A whole Axiom Pay on a local Solana runtime, for stories from beginning to end."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from solders.keypair import Keypair
+
+from indexer import daemon
+from indexer.core import creation, events
+from indexer.core.payment import Payment
+from indexer.core.types import Status
+from indexer.demo.surfnet.launcher import Surfnet
+from indexer.settings import Settings
+from indexer.sources.rpc import Rpc
+from store import events as event_log, migrate, payments
+from store.database import Database, open_database
+from store.events import StoredEvent
+from store.payments import Record
+
+
+#: The longest that any story waits for one thing to happen.
+PATIENCE_S = 30.0
+
+
+class Deployment:
+    """One database file, and daemons over it that the test starts, stops and starts again."""
+
+    def __init__(self, settings: Settings, database: Database, watch_key: str) -> None:
+        self.settings = settings
+        self.database = database
+        self.watch_key = watch_key
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def over(
+        cls, surfnet: Surfnet, folder: Path, *, tokens: dict[str, str] | None = None
+    ) -> AsyncIterator[Self]:
+        """A migrated database; no daemon runs yet."""
+        settings = settings_for(surfnet, folder, tokens)
+        database = await open_database(settings.database_url)
+        await migrate.migrate(database)
+        deployment = cls(settings, database, await daemon.the_watch_key(database, settings))
+        try:
+            yield deployment
+        finally:
+            await deployment.stop()
+            await database.close()
+
+    # ------------------------------------------------------------------------------ daemons
+
+    async def start(self, *, api: bool = False, settings: Settings | None = None) -> None:
+        """Runs a daemon until `stop`."""
+        ready = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(
+            daemon.run(
+                settings or self.settings,
+                clock=time.time,
+                indexer=True,
+                api=api,
+                stop=self._stop,
+                on_ready=ready.set,
+            )
+        )
+        waiting = asyncio.create_task(ready.wait())
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            self._task.result()
+        waiting.cancel()
+
+    async def stop(self) -> None:
+        """Ends the daemon in order, and raises what it died of."""
+        if self._task is None:
+            return
+        self._stop.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await self._task
+        self._task = None
+
+    async def daemon_ended(self) -> None:
+        """Waits until the daemon ends by itself, and raises what it died of."""
+        assert self._task is not None
+        task, self._task = self._task, None
+        async with asyncio.timeout(PATIENCE_S):
+            await task
+
+    # ----------------------------------------------------------------------------- payments
+
+    async def create(
+        self,
+        amount: str,
+        token: str = "SOL",
+        *,
+        recipient: str | None = None,
+        reference: str | None = None,
+        expires_in_s: int | None = None,
+        grace_s: int | None = None,
+    ) -> Payment:
+        """A payment as the API and the command line make it."""
+        now = int(time.time())
+        request = creation.NewPayment(
+            amount=amount,
+            token=token,
+            recipient=recipient or str(Keypair().pubkey()),
+            reference=reference,
+            expires_in_s=expires_in_s,
+        )
+        policy = creation.Policy(
+            recipient=None,
+            tokens=self.settings.tokens,
+            expires_in_s=self.settings.expires_in_s,
+            grace_s=self.settings.late_grace_s if grace_s is None else grace_s,
+            watch_key=self.watch_key,
+        )
+        async with Rpc(self.settings.rpc_urls) as rpc:
+            keys = creation.keys_to_read(request, policy)
+            payment, _ = creation.create(
+                request,
+                policy,
+                {key: await rpc.account(key) for key in keys},
+                rent_exempt_minimum=await rpc.rent_exempt_minimum(),
+                id=creation.payment_id(secrets.token_bytes(16)),
+                fresh_reference=creation.reference(secrets.token_bytes(32)),
+                now=now,
+            )
+        await self.database.write(payments.insert(payment, events.created(payment, now)))
+        return payment
+
+    async def record(self, payment: Payment) -> Record:
+        """The payment as it is stored now."""
+        record = await payments.get(self.database, payment.terms.id)
+        assert record is not None
+        return record
+
+    async def until(self, payment: Payment, condition: Callable[[Record], bool] | Status) -> Record:
+        """The payment, once the condition holds; fails the test when it does not in time."""
+        last: Record | None = None
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    last = await self.record(payment)
+                    if condition(last) if callable(condition) else is_(last, condition):
+                        return last
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"in {PATIENCE_S} s it only came to {last}") from None
+
+    async def swept_past(self, slot: int) -> None:
+        """Waits until a sweep that reaches beyond `slot` is complete."""
+        from store import cursors  # noqa: PLC0415 - only here
+
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                frontier = await cursors.get(self.database, self.watch_key)
+                if frontier is not None and frontier.slot > slot:
+                    return
+                await asyncio.sleep(0.05)
+
+    async def events(self, payment: Payment) -> list[str]:
+        """The types of the payment's events, in order."""
+        return [event.type for event in await self.stored_events(payment)]
+
+    async def stored_events(self, payment: Payment) -> list[StoredEvent]:
+        """The payment's part of the log."""
+        return await event_log.after(self.database, 0, payment_id=payment.terms.id, limit=1_000)
+
+
+def is_(record: Record, status: Status) -> bool:
+    """Whether the payment has that status."""
+    return record.payment.state.status is status
+
+
+def settings_for(surfnet: Surfnet, folder: Path, tokens: dict[str, str] | None = None) -> Settings:
+    """Settings of a daemon on that runtime, with its database in that folder."""
+    return replace(
+        Settings(),
+        database_url=f"sqlite:///{folder}/axiom.db",
+        rpc_urls=(surfnet.rpc_url,),
+        ws_urls=(surfnet.ws_url,),
+        rpc_rate=0,
+        tokens={"SOL": None, **(tokens or {})},
+        port=0,
+    )

@@ -176,6 +176,7 @@ class FakeNode:
         doubled: every log notification is sent twice.
         eager: a log notification is sent before the answer to its subscribe.
         refused_keys: keys whose subscription is refused.
+        unanswered_keys: keys whose subscription is never answered.
         sockets: the WebSockets that are open.
         connections: how many WebSockets were opened so far.
     """
@@ -191,6 +192,7 @@ class FakeNode:
         self.doubled = False
         self.eager = False
         self.refused_keys: set[str] = set()
+        self.unanswered_keys: set[str] = set()
         self.sockets: list[FakeSocket] = []
         self.connections = 0
         self.port = 0
@@ -494,7 +496,8 @@ class FakeSocket:
             answer["result"] = self._subscribe(call)
         except _Refused as refused:
             answer["error"] = refused.error
-        self.push(answer)
+        if not any(name in repr(call.params) for name in self._node.unanswered_keys):
+            self.push(answer)
 
     def _subscribe(self, call: Call) -> Any:
         match call.method, call.params:

@@ -4,9 +4,3 @@
 process of its own. It speaks Solana's RPC and PubSub on random loopback ports, executes the real
 programs, and forgets everything when it stops.
 """
-
-from indexer.demo.surfnet.install import SurfnetError
-from indexer.demo.surfnet.launcher import Surfnet
-
-
-__all__ = ["Surfnet", "SurfnetError"]

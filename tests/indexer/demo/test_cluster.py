@@ -8,7 +8,7 @@ from solders.keypair import Keypair
 from indexer.core.types import TOKEN_PROGRAM, Commitment
 from indexer.demo.cluster import Cluster
 from indexer.demo.instructions import sol_transfer
-from indexer.demo.surfnet import SurfnetError
+from indexer.demo.surfnet.install import SurfnetError
 from indexer.demo.wallet import LAMPORTS_PER_SOL, Wallet
 
 

@@ -22,7 +22,7 @@ from indexer.demo.instructions import (
     with_references,
     with_signer,
 )
-from indexer.demo.surfnet import SurfnetError
+from indexer.demo.surfnet.install import SurfnetError
 from indexer.demo.tokens import CLASSIC, TOKEN_2022, WRAPPED_SOL, Token, TransferFee
 from indexer.demo.wallet import LAMPORTS_PER_SOL, Version, Wallet
 

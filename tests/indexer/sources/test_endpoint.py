@@ -12,7 +12,6 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from indexer.errors import ConfigError, InvariantError, SourceRejected, SourceUnavailable
-from indexer.sources import wire
 from indexer.sources.endpoint import DOWN_LOGGED_EVERY_S, Bounds, Endpoint, Health, Pace
 from tests.servers.fake_rpc import (
     Call,
@@ -30,7 +29,6 @@ from tests.servers.fake_rpc import (
 
 
 FINAL = [{"commitment": "finalized"}]
-FAST = Bounds(rate=0, timeout_s=5)
 
 
 def endpoint(url: str, **bounds: Any) -> Endpoint:
@@ -139,7 +137,7 @@ async def test_silence_is_unavailable() -> None:
     async with FakeNode() as node, endpoint(node.url, timeout_s=0.05) as asked:
         node.fail("getSlot", hang())
 
-        with pytest.raises(SourceUnavailable, match="no answer within 0.05 s"):
+        with pytest.raises(SourceUnavailable, match=r"no answer within 0\.05 s"):
             await asked.call("getSlot", FINAL)
 
 
@@ -229,7 +227,7 @@ async def test_a_connection_that_fails_twice_is_trouble() -> None:
     async with FakeNode() as node, endpoint(node.url) as asked:
         node.fail("getSlot", hang_up(), times=2)
 
-        with pytest.raises(SourceUnavailable, match="Disconnected|reset"):
+        with pytest.raises(SourceUnavailable, match=r"Disconnected|reset"):
             await asked.call("getSlot", FINAL)
 
 
@@ -377,36 +375,37 @@ def test_one_line_a_minute_while_down_and_one_when_back() -> None:
 # --------------------------------------------------------------------------------- pace
 
 
-async def test_requests_beyond_the_burst_are_spaced_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-
-    async def sleep(delay_s: float) -> None:
-        slept.append(delay_s)
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+def test_requests_beyond_the_burst_are_spaced_out() -> None:
     pace = Pace(100)
-    for _ in range(50):
-        await pace.turn()
+    waits = [pace.take_turn(1_000.0) for _ in range(50)]
 
     # A quarter of a second's worth goes through; the rest queues, a hundredth of a second each.
-    assert 20 <= len(slept) <= 26
-    assert all(later > earlier for earlier, later in zip(slept, slept[1:], strict=False))
-    assert slept[-1] < 0.26
+    assert waits[:26] == [0.0] * 26
+    assert waits[26:] == pytest.approx([n / 100 for n in range(1, 25)])
 
 
-async def test_no_bound_means_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def sleep(_: float) -> None:
-        raise AssertionError("waited")
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    pace = Pace(0)
+def test_over_time_the_rate_is_kept() -> None:
+    pace, now = Pace(100), 1_000.0
     for _ in range(1_000):
-        await pace.turn()
+        now += pace.take_turn(now)
+
+    assert now == pytest.approx(1_000 + 10, abs=0.3)
 
 
-def test_the_default_bounds_are_polite() -> None:
-    assert Bounds() == Bounds(concurrency=32, rate=100.0, timeout_s=10.0)
-    assert wire.RETRY_AFTER_S_MAX > Bounds().timeout_s
+def test_no_bound_means_no_wait() -> None:
+    pace = Pace(0)
+
+    assert {pace.take_turn(1_000.0) for _ in range(1_000)} == {0.0}
+
+
+async def test_a_request_waits_for_its_turn() -> None:
+    async with FakeNode() as node, endpoint(node.url, rate=1_000_000.0) as asked:
+        answers = await asyncio.gather(*(asked.call("getSlot", FINAL) for _ in range(20)))
+
+    assert answers == [b"1000"] * 20
+
+
+# ------------------------------------------------------------------------- cancellation
 
 
 async def test_a_cancelled_request_frees_its_place() -> None:

@@ -9,13 +9,14 @@ import aiohttp
 import pytest
 
 from indexer.demo.cluster import Cluster
-from indexer.demo.surfnet import Surfnet, SurfnetError
+from indexer.demo.surfnet.install import SurfnetError
+from indexer.demo.surfnet.launcher import Surfnet
 
 
 ROOT = Path(__file__).parents[4]
 ORPHAN_MAKER = """
 import sys
-from indexer.demo.surfnet import Surfnet
+from indexer.demo.surfnet.launcher import Surfnet
 print(Surfnet.start().pid, flush=True)
 sys.stdin.read()
 """

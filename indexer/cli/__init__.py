@@ -1,0 +1,119 @@
+"""The command line: reads arguments and settings, runs one command, answers with an exit code.
+
+    0   done
+    1   failed, or something is not as it should be
+    2   wrong usage or settings
+
+A command's result goes to standard output and nothing else does; all talk goes to standard
+error. What goes wrong in an expected way is one line there that says how to fix it.
+"""
+
+import asyncio
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, assert_never
+
+from indexer import log
+from indexer.cli.arguments import build_parser
+from indexer.cli.command import Command, Voice
+from indexer.errors import AxiomError, ConfigError, InvalidInput, InvariantError
+from indexer.log import LogLevel
+from indexer.settings import Settings, unknown_variables
+
+
+DONE: Final = 0
+FAILED: Final = 1
+MISUSED: Final = 2
+
+_DEFAULT_ENV_FILE: Final = Path(".env")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code.
+
+    Args:
+        argv: without the program's name; None takes those of the process.
+
+    Raises:
+        SystemExit: for `--help` and unusable arguments.
+    """
+    arguments = build_parser().parse_args(argv)
+    command: Command = arguments.command
+    try:
+        settings = _settings(arguments, command.voice)
+        return asyncio.run(command.run(arguments, settings))
+    except BrokenPipeError:
+        # The reader, such as `head`, has what it wanted. Python would complain at exit when it
+        # flushes what nobody reads.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return _fail("stopped by Ctrl-C")
+    except AxiomError as error:
+        return _explain([error])
+    except BaseExceptionGroup as group:
+        errors = [error for error in _leaves(group) if isinstance(error, AxiomError)]
+        if len(errors) < len(list(_leaves(group))):
+            raise
+        return _explain(errors)
+
+
+def _settings(arguments: Namespace, voice: Voice) -> Settings:
+    env_file: Path | None = getattr(arguments, "env_file", None)
+    if env_file is None and _DEFAULT_ENV_FILE.is_file():
+        env_file = _DEFAULT_ENV_FILE
+    settings = Settings.from_env(os.environ, env_file)
+    log.configure(_level(settings.log_level, voice), settings.log_format)
+    for sentence in unknown_variables(os.environ, env_file):
+        _say(f"warning: {sentence}")
+    return settings
+
+
+def _level(level: LogLevel, voice: Voice) -> LogLevel:
+    """A command that answers at once does not tell what it does, unless asked for every detail."""
+    match voice:
+        case Voice.TELLS:
+            return level
+        case Voice.ANSWERS:
+            return LogLevel.WARNING if level is LogLevel.INFO else level
+        case _:
+            assert_never(voice)
+
+
+def _explain(errors: Sequence[AxiomError]) -> int:
+    """One line for each; a wrong setting or argument decides the exit code."""
+    codes = set()
+    for error in errors:
+        match error:
+            case InvariantError():
+                raise error  # a bug of ours: its traceback is what helps
+            case ConfigError():
+                for problem in error.problems:
+                    _say(problem)
+                codes.add(MISUSED)
+            case InvalidInput():
+                _say(str(error))
+                codes.add(MISUSED)
+            case _:
+                codes.add(_fail(str(error)))
+    return max(codes)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _fail(message: str) -> int:
+    _say(message)
+    return FAILED
+
+
+def _say(message: str) -> None:
+    print(f"axiompay: {message}", file=sys.stderr)

@@ -1,0 +1,47 @@
+"""The whole command line, put together from its commands."""
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from importlib.metadata import version
+
+from indexer.cli import demo, doctor, export, keys, payments, schema, serve
+from indexer.cli.command import Commands, add_env_file
+
+
+_DESCRIPTION = """\
+Watches Solana for payments and says, once and for certain, which of them have been paid.
+
+first steps:
+  axiompay demo                                    see it work, on a local Solana runtime
+  axiompay doctor                                  are the settings right, is the chain in reach?
+  axiompay up                                      the product: indexer and API in one process
+  axiompay keys create shop --scopes payments:read,payments:write
+  axiompay payments create 12.5 USDC               a payment and its Solana Pay URL
+"""
+
+_EPILOG = """\
+Settings come from AXIOM_ variables and from .env; .env.example describes each of them.
+Exit codes: 0 done, 1 failed or not as it should be, 2 wrong usage or settings.
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """The parser; each leaf sets `command`."""
+    parser = ArgumentParser(
+        prog="axiompay",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"axiompay {version('axiompay')}")
+    add_env_file(parser)
+    commands = Commands(parser)
+    serve.add_to(commands)
+    schema.add_to(commands)
+    doctor.add_to(commands)
+    below = commands.group("payments", "create, show, list, cancel and export payments")
+    payments.add_to(below)
+    export.add_to(below)
+    keys.add_to(commands.group("keys", "create, list and revoke API keys"))
+    demo.add_to(commands)
+    return parser

@@ -1,0 +1,117 @@
+"""What every command of the command line has in common."""
+
+import time
+from argparse import (
+    SUPPRESS,
+    ArgumentParser,
+    Namespace,
+    RawDescriptionHelpFormatter,
+    _SubParsersAction,
+)
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from textwrap import dedent
+from typing import Final
+
+from indexer.settings import Settings
+from indexer.sources.endpoint import Bounds
+from store import migrate
+from store.database import Database, open_database
+
+
+#: Unix seconds. Everybody else is handed the clock.
+clock: Final = time.time  # noqa: TID251 - the entry point is where it comes from
+
+
+class Voice(Enum):
+    """How much a command says while it runs."""
+
+    ANSWERS = auto()  # and is done: only warnings beside the answer
+    TELLS = auto()  # runs until it is stopped, and logs what it does
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One leaf of the command line.
+
+    Attributes:
+        run: takes the arguments and the settings, returns the exit code.
+    """
+
+    run: Callable[[Namespace, Settings], Awaitable[int]]
+    voice: Voice = Voice.ANSWERS
+
+
+class Commands:
+    """The commands on one level of the command line, to which more can be added."""
+
+    def __init__(self, parser: ArgumentParser) -> None:
+        self._subparsers: _SubParsersAction[ArgumentParser] = parser.add_subparsers(
+            title="commands", metavar="COMMAND", required=True
+        )
+
+    def group(self, name: str, summary: str) -> "Commands":
+        """A command that only has commands below it."""
+        return Commands(self._add(name, summary, summary))
+
+    def add(
+        self, name: str, command: Command, summary: str, text: str, *, as_json: bool = False
+    ) -> ArgumentParser:
+        """A command that does something; returns its parser, for more arguments.
+
+        Args:
+            name: as it is typed.
+            command: what it does.
+            summary: a line in the list of commands.
+            text: its help: what it does, and examples.
+            as_json: it also has `--json`.
+        """
+        parser = self._add(name, summary, text)
+        parser.set_defaults(command=command)
+        if as_json:
+            parser.add_argument("--json", action="store_true", help="for machines")
+        add_env_file(parser)
+        return parser
+
+    def _add(self, name: str, summary: str, text: str) -> ArgumentParser:
+        return self._subparsers.add_parser(
+            name,
+            help=summary,
+            description=dedent(text).strip(),
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+
+def add_env_file(parser: ArgumentParser) -> None:
+    """`--env-file`, which may stand before the command or after it."""
+    parser.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        default=SUPPRESS,
+        help="settings to read beside the environment, which wins (default: .env, if it is there)",
+    )
+
+
+@asynccontextmanager
+async def database_of(settings: Settings) -> AsyncIterator[Database]:
+    """The store, open and with the schema that this code was written for.
+
+    Raises:
+        SchemaMismatch: run `axiompay migrate`, or another release.
+    """
+    database = await open_database(settings.database_url)
+    try:
+        await migrate.check(database)
+        yield database
+    finally:
+        await database.close()
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """How much is asked of one endpoint."""
+    return Bounds(concurrency=settings.rpc_concurrency, rate=settings.rpc_rate)

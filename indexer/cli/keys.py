@@ -1,0 +1,123 @@
+"""`keys`: who may use the API."""
+
+import secrets
+import sys
+from argparse import ArgumentTypeError, Namespace
+from typing import Final
+
+from indexer.cli.command import Command, Commands, clock, database_of
+from indexer.cli.output import print_json, print_table
+from indexer.core.events import format_time
+from indexer.errors import InvalidInput
+from indexer.settings import Settings
+from store import keys
+from store.keys import SCOPES, ApiKey
+
+
+_KEY_BYTES: Final = 32
+_ID_BYTES: Final = 8
+
+_CREATE = f"""
+    Makes a key for the API and prints it, alone, on standard output. Only its hash is stored:
+    this is the one time that it can be seen.
+
+    scopes: {", ".join(sorted(SCOPES))}
+
+    examples:
+      axiompay keys create shop --scopes payments:read,payments:write
+      KEY=$(axiompay keys create ci --scopes payments:read)
+      curl -H "Authorization: Bearer $KEY" http://127.0.0.1:8000/api/pay
+"""
+_LIST = """
+    Every key with its scopes, also revoked ones. The keys themselves are not stored.
+
+    example:
+      axiompay keys list
+"""
+_REVOKE = """
+    Ends a key, by its name or its id, at once and for ever.
+
+    example:
+      axiompay keys revoke shop
+"""
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the three commands."""
+    create = commands.add("create", Command(_create), "make a key and print it", _CREATE)
+    create.add_argument("name", metavar="NAME", help="whose key it is; each name once")
+    create.add_argument(
+        "--scopes",
+        type=_scopes,
+        required=True,
+        metavar="A,B",
+        help="what it may do, commas between",
+    )
+    commands.add("list", Command(_list), "list the keys", _LIST, as_json=True)
+    revoke = commands.add("revoke", Command(_revoke), "end a key", _REVOKE)
+    revoke.add_argument("name", metavar="NAME", help="the key's name or id")
+
+
+def _scopes(text: str) -> frozenset[str]:
+    scopes = frozenset(part.strip() for part in text.split(","))
+    if unknown := scopes - SCOPES:
+        raise ArgumentTypeError(
+            f"unknown: {', '.join(map(repr, sorted(unknown)))}; "
+            f"there are {', '.join(sorted(SCOPES))}"
+        )
+    return scopes
+
+
+async def _create(arguments: Namespace, settings: Settings) -> int:
+    key = keys.new_key(secrets.token_bytes(_KEY_BYTES))
+    async with database_of(settings) as database:
+        await keys.create(
+            database,
+            arguments.name,
+            arguments.scopes,
+            key=key,
+            id=f"key_{secrets.token_hex(_ID_BYTES)}",
+            now=int(clock()),
+        )
+    print(key)
+    if sys.stdout.isatty():
+        print("Keep it now: it is not stored and cannot be shown again.", file=sys.stderr)
+    return 0
+
+
+async def _list(arguments: Namespace, settings: Settings) -> int:
+    async with database_of(settings) as database:
+        found = await keys.listing(database)
+    if arguments.json:
+        for key in found:
+            print_json(_shown(key))
+    else:
+        shown = [_shown(key) for key in found]
+        heads = ("id", "name", "scopes", "created_at", "revoked_at")
+        print_table(heads, [[_cell(row[head]) for head in heads] for row in shown])
+    return 0
+
+
+async def _revoke(arguments: Namespace, settings: Settings) -> int:
+    async with database_of(settings) as database:
+        if not await keys.revoke(database, arguments.name, int(clock())):
+            raise InvalidInput(
+                "NAME", f"there is no valid key {arguments.name!r}; see `axiompay keys list`"
+            )
+    return 0
+
+
+def _shown(key: ApiKey) -> dict[str, str | list[str] | None]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "created_at": format_time(key.created_at),
+        "revoked_at": None if key.revoked_at is None else format_time(key.revoked_at),
+    }
+
+
+def _cell(value: str | list[str] | None) -> str:
+    if value is None:
+        return "-"
+    return ",".join(value) if isinstance(value, list) else value

@@ -1,0 +1,49 @@
+"""Results on standard output: tables for people, JSON for machines."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+#: Off a terminal a table is as wide as what it holds: whoever reads it cuts by itself.
+_WIDTH_OFF_TERMINAL: Final = 10_000
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+    """Columns under heads; nothing is cut off, long cells are folded."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def print_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """A name and a value on each line; values are never folded, so that they can be copied."""
+    width = max(len(name) for name, _ in fields)
+    for name, value in fields:
+        _console().print(
+            Text.assemble((name.ljust(width), "bold"), "  ", value), soft_wrap=True
+        )
+
+
+def _console() -> Console:
+    terminal = sys.stdout.isatty()
+    return Console(
+        file=sys.stdout,
+        width=None if terminal else _WIDTH_OFF_TERMINAL,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
