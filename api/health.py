@@ -59,7 +59,10 @@ async def readyz(context: Context, _request: Request, _key: ApiKey | None) -> Re
     ]
     status: Literal["ready", "degraded", "unready"] = "unready" if reasons else "ready"
     if parked:
-        problem = f"{parked} transactions could not be examined and are set aside"
+        are = "1 transaction could not be examined and is"
+        if parked > 1:
+            are = f"{parked} transactions could not be examined and are"
+        problem = f"{are} set aside"
         reasons.append(_reason("dead_letters", problem, now))
         status = "unready" if status == "unready" else "degraded"
     return _answer(status, reasons, frontier, now)

@@ -117,17 +117,19 @@ class Stream:
 
     async def _follow(self, follower: Follower, receive: Receive) -> int | None:
         """Sends until the end. The `retry` to end with; None when the client is gone."""
-        while True:
+        while not self._hub.closing:
             if follower.behind:
                 await self._catch_up(follower)
             else:
                 await _write(follower.send, _HEARTBEAT)
-            if self._hub.closing:
-                return _by_chance(STREAM_SHUTDOWN_RETRY_MS)
             if await self._is_over(follower):
                 return STREAM_RETRY_MS
-            if not follower.behind and await _left(follower, receive):
+            # Both are looked at right before the wait: a ring while nobody waits is not heard.
+            if follower.behind or self._hub.closing:
+                continue
+            if await _left(follower, receive):
                 return None
+        return _by_chance(STREAM_SHUTDOWN_RETRY_MS)
 
     async def _catch_up(self, follower: Follower) -> None:
         """Sends what the database has after the last event sent, then leaves it to the hub.

@@ -71,7 +71,7 @@ async def open_database(url: str, *, readers: int = READERS) -> Database:
             too old.
         StoreUnavailable: the file cannot be opened.
     """
-    path = path_of(url)
+    path = str(path_of(url))
     # The writer first: it makes the file, and the log that read-only connections need.
     writer = await asyncio.to_thread(connect, path, read_only=False)
     opened = []
@@ -85,20 +85,21 @@ async def open_database(url: str, *, readers: int = READERS) -> Database:
     return Database(Writer(writer), Readers(opened))
 
 
-def path_of(url: str) -> str:
-    """The path of the file that the URL names.
+def path_of(url: str) -> Path:
+    """The file that the URL names, which need not exist.
 
     Raises:
         ConfigError: it names none, or one in a folder that does not exist.
     """
-    path = url.removeprefix(_SCHEME)
-    if path == url or path.strip("/") in {"", ":memory:"} or path.endswith("/"):
+    text = url.removeprefix(_SCHEME)
+    if text == url or text.strip("/") in {"", ":memory:"} or text.endswith("/"):
         problem = (
             f"AXIOM_DATABASE_URL: {url!r} must be sqlite:///relative/path.db "
             "or sqlite:////absolute/path.db"
         )
         raise ConfigError((problem,))
-    if not Path(path).parent.is_dir():
-        problem = f"AXIOM_DATABASE_URL: there is no folder {Path(path).parent}; create it first"
+    path = Path(text)
+    if not path.parent.is_dir():
+        problem = f"AXIOM_DATABASE_URL: there is no folder {path.parent}; create it first"
         raise ConfigError((problem,))
     return path

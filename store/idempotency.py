@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -9,6 +10,10 @@ from store.database import Database, Statement
 from store.queries import QUERIES
 from store.rows import json_text
 
+
+#: Answers that are forgotten at once. With a prune every ten minutes it keeps up with some 160
+#: requests a second, and takes well under a second.
+PRUNED_MAX: Final = 100_000
 
 _headers = msgspec.json.Decoder(dict[str, str])
 
@@ -61,5 +66,5 @@ def insert(api_key_id: str, route: str, key: str, stored: Stored) -> Statement:
 
 
 def prune(before: int) -> Statement:
-    """Forgets answers that were stored before that time."""
-    return Statement(QUERIES["idempotency_prune"], (before,))
+    """Forgets answers that were stored before that time, at most `PRUNED_MAX` of them."""
+    return Statement(QUERIES["idempotency_prune"], (before, PRUNED_MAX))

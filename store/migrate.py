@@ -12,8 +12,10 @@ import hashlib
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
@@ -56,10 +58,10 @@ class Migration:
     statements: tuple[str, ...]
 
 
-def known() -> list[Migration]:
-    """Every migration that this code brings, in order."""
+def known(folder: Traversable | None = None) -> list[Migration]:
+    """Every migration that this code brings, in order; or those of another folder."""
     found = []
-    for file in files("migrations").iterdir():
+    for file in (folder or files("migrations")).iterdir():
         match = _FILE_NAME.fullmatch(file.name)
         if match is not None:
             text = file.read_text(encoding="utf-8")
@@ -72,11 +74,11 @@ def known() -> list[Migration]:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """The statements of a file; a semicolon inside a trigger or a string ends none."""
+    """The statements of a file; a semicolon in a trigger, a string or a comment ends none."""
     statements, gathered = [], ""
-    for line in text.splitlines(keepends=True):
-        gathered += line
-        if line.rstrip().endswith(";") and apsw.complete(gathered):
+    for piece in re.split(r"(?<=;)", text):
+        gathered += piece
+        if apsw.complete(gathered):
             statements.append(gathered.strip())
             gathered = ""
     rest = [line for line in gathered.splitlines() if line.strip() and not line.startswith("--")]
@@ -85,53 +87,66 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(statements)
 
 
-async def migrate(database: Database) -> list[str]:
+async def migrate(
+    database: Database, *, migrations: Sequence[Migration] | None = None
+) -> list[str]:
     """Applies what is missing; returns the names of what was applied here.
+
+    Args:
+        database: open; may be empty.
+        migrations: in order; None: those that this code brings.
 
     Raises:
         SchemaMismatch: the database is newer than this code, or an applied file has changed.
+        Conflict: the data that is stored does not fit a new rule; that file is not applied.
     """
+    migrations = known() if migrations is None else migrations
     applied = []
-    for migration in await _missing(database):
-        record = (migration.version, migration.name, migration.checksum)
-        batch = [
-            Statement(_CREATE_RECORD),
-            Statement(_WRITE_RECORD, record),
-            *(Statement(sql) for sql in migration.statements),
-        ]
+    for migration in await _missing(database, migrations):
         try:
-            await database.write(batch)
+            await database.write(_batch(migration))
         except Conflict:
-            # Another process was faster; whether it applied the same is checked below.
-            await check(database, complete=False)
-            continue
+            if migration in await _missing(database, migrations):
+                raise
+            continue  # another process was faster, and applied the same
         log.info("migration.applied", name=migration.name)
         applied.append(migration.name)
-    await check(database)
+    await check(database, migrations=migrations)
     return applied
+
+
+def _batch(migration: Migration) -> list[Statement]:
+    """The record first: of two that race, the slower is refused by its key."""
+    record = (migration.version, migration.name, migration.checksum)
+    return [
+        Statement(_CREATE_RECORD),
+        Statement(_WRITE_RECORD, record),
+        *(Statement(sql) for sql in migration.statements),
+    ]
 
 
 async def pending(database: Database) -> list[str]:
     """The names of the migrations that the database lacks."""
-    return [migration.name for migration in await _missing(database)]
+    return [migration.name for migration in await _missing(database, known())]
 
 
-async def check(database: Database, *, complete: bool = True) -> None:
-    """Makes sure that the schema is the one this code was written for.
+async def check(database: Database, *, migrations: Sequence[Migration] | None = None) -> None:
+    """Refuses a database whose schema is not exactly the one this code was written for.
 
     Raises:
-        SchemaMismatch: it is newer, or changed, or (with `complete`) older.
+        SchemaMismatch: says whether to migrate or to upgrade.
     """
-    missing = await _missing(database)
-    if missing and complete:
+    missing = await _missing(database, known() if migrations is None else migrations)
+    if missing:
         names = ", ".join(migration.name for migration in missing)
         raise SchemaMismatch(f"the database lacks {names}; run `axiompay migrate`")
 
 
-async def _missing(database: Database) -> list[Migration]:
-    migrations = known()
+async def _missing(database: Database, migrations: Sequence[Migration]) -> list[Migration]:
     stored = await _stored(database)
-    for version, name, checksum in stored:
+    for number, (version, name, checksum) in enumerate(stored, start=1):
+        if version != number:
+            raise SchemaMismatch(f"the database has {name} but not number {number} before it")
         if version > len(migrations):
             raise SchemaMismatch(
                 f"the database has {name}, which this release does not know; "
@@ -142,8 +157,7 @@ async def _missing(database: Database) -> list[Migration]:
                 f"{name} was applied with another content than this release brings; "
                 "restore the file, and put the change into a new one"
             )
-    applied = {version for version, _, _ in stored}
-    return [migration for migration in migrations if migration.version not in applied]
+    return list(migrations[len(stored) :])
 
 
 async def _stored(database: Database) -> list[tuple[int, str, str]]:

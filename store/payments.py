@@ -3,18 +3,22 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from indexer.core.events import Event
 from indexer.core.payment import Payment
 from indexer.core.types import Status
 from indexer.core.verdict import Sighting, Verdict
+from indexer.errors import InvariantError
 from store import events as event_log, rows
 from store.database import Database, Parameter, Rows, Statement
 from store.queries import QUERIES
 
 
 T = TypeVar("T")
+
+#: Creation time and id that come before (newer than) those of any payment.
+NEWEST: Final = (2**63 - 1, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,12 @@ def save(
     id_ = before.terms.id
     batch = []
     if after != before:
+        if (after.terms, after.version) != (before.terms, before.version + 1):
+            raise InvariantError(f"{id_} changes otherwise than to its next version")
         values = (id_, before.version, *rows.state_values(after.state))
         batch.append(Statement(QUERIES["payment_update"], values))
+    elif verdicts or sightings or unsighted:
+        batch.append(Statement(QUERIES["payment_unchanged"], (id_, before.version)))
     for verdict in verdicts:
         batch.append(Statement(QUERIES["verdict_insert"], rows.verdict_values(verdict)))
         batch += [
@@ -123,16 +131,24 @@ async def page(
     `created_after` is unix seconds, not included. `before` is the creation time and id of the
     last payment of the page before this one.
     """
-    time, id_ = before or (None, None)
-    return await _by_query(
-        database,
-        "ids_of_page",
-        (status, order_id, reference, created_after, time, id_, limit),
-    )
+    if reference is not None:
+        name = "page_by_reference"
+    elif order_id is not None:
+        name = "page_by_order"
+    elif status is not None:
+        name = "page_by_status"
+    else:
+        name = "page"
+    after = -1 if created_after is None else created_after
+    parameters = (status, order_id, reference, after, *(before or NEWEST), limit)
+    return await _by_query(database, name, parameters)
 
 
 async def expirable(database: Database, *, key: str, block_time: int, limit: int) -> list[Record]:
-    """Open payments of one watched key whose deadline lies before `block_time`."""
+    """Open payments of one watched key whose deadline lies before `block_time`.
+
+    Those that were paid in full and in time are left out: they wait for a person.
+    """
     return await _by_query(database, "ids_of_expirable", (key, block_time, limit))
 
 
@@ -153,9 +169,9 @@ async def sighted(database: Database, *, limit: int) -> list[Sighting]:
 
 
 async def counts(database: Database) -> dict[Status, int]:
-    """How many payments have each status; those that none has are left out."""
+    """How many payments have each status."""
     [found] = await database.read([Statement(QUERIES["payment_counts"])])
-    return {Status(status): count for status, count in found}
+    return dict.fromkeys(Status, 0) | {Status(status): count for status, count in found}
 
 
 def record_statements(ids: Iterable[str]) -> list[Statement]:

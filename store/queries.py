@@ -16,7 +16,9 @@ def _load(text: str) -> dict[str, str]:
     if len(set(names)) != len(names):
         raise InvariantError("queries.sql names a statement twice")
     return {
-        name: "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip()
+        name: "\n".join(line for line in body.splitlines() if not line.startswith("--"))
+        .strip()
+        .removesuffix(";")
         for name, body in zip(names, bodies, strict=True)
     }
 

@@ -20,6 +20,10 @@ SET status = ?3, paid = ?4, late = ?5, review = ?6, received = ?7, settled_at = 
     canceled_at = ?9, version = CASE WHEN version = ?2 THEN ?2 + 1 END
 WHERE id = ?1;
 
+-- name: payment_unchanged
+-- The same condition for a batch that adds facts about a payment and does not change it.
+UPDATE payments SET version = NULL WHERE id = ?1 AND version <> ?2;
+
 -- name: payments_by_ids
 SELECT id, provider, symbol, mint, decimals, token_program, recipient, token_account, amount,
     reference, watch_key, order_id, label, message, memo, created_at, expires_at, grace_s,
@@ -30,43 +34,93 @@ WHERE id IN (SELECT value FROM json_each(?1));
 -- name: ids_by_references
 SELECT id FROM payments WHERE reference IN (SELECT value FROM json_each(?1));
 
--- name: ids_of_page
--- Newest first. Each filter is left out by NULL.
+-- name: page
+-- Newest first. The four differ in the index that leads them, so that none of them has to walk
+-- past what it does not want. NULL leaves a filter out; ?4 and (?5, ?6) bound the page.
 SELECT id FROM payments
-WHERE (?1 IS NULL OR status = ?1)
-  AND (?2 IS NULL OR order_id = ?2)
-  AND (?3 IS NULL OR reference = ?3)
-  AND (?4 IS NULL OR created_at > ?4)
-  AND (?5 IS NULL OR (created_at, id) < (?5, ?6))
+WHERE created_at > ?4 AND (created_at, id) < (?5, ?6)
+ORDER BY created_at DESC, id DESC
+LIMIT ?7;
+
+-- name: page_by_status
+SELECT id FROM payments
+WHERE status = ?1 AND created_at > ?4 AND (created_at, id) < (?5, ?6)
+ORDER BY created_at DESC, id DESC
+LIMIT ?7;
+
+-- name: page_by_order
+SELECT id FROM payments
+WHERE order_id = ?2 AND created_at > ?4 AND (created_at, id) < (?5, ?6)
+  AND (?1 IS NULL OR status = ?1)
+ORDER BY created_at DESC, id DESC
+LIMIT ?7;
+
+-- name: page_by_reference
+SELECT id FROM payments
+WHERE reference = ?3 AND created_at > ?4 AND (created_at, id) < (?5, ?6)
+  AND (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR order_id = ?2)
 ORDER BY created_at DESC, id DESC
 LIMIT ?7;
 
 -- name: ids_of_expirable
--- Open payments of one watched key whose deadline its frontier has passed. What is paid in full
--- and waits for a person does not expire.
+-- Open payments of one watched key whose deadline its frontier has passed, the oldest first.
+-- What was paid in full and in time waits for a person and never expires: it is left out here,
+-- so that a pile of it does not hide the others.
 SELECT id FROM payments
-WHERE status IN ('pending', 'processing')
+WHERE status IN ('pending', 'processing') AND watch_key = ?1 AND expires_at < ?2
+  AND NOT (status = 'processing' AND paid IN ('exact', 'over') AND late = 0)
+UNION ALL
+SELECT id FROM payments
+WHERE status IN ('pending', 'processing') AND watch_key IS NULL AND reference = ?1
   AND expires_at < ?2
-  AND NOT (status = 'processing' AND paid IN ('exact', 'over'))
-  AND (watch_key = ?1 OR (watch_key IS NULL AND reference = ?1))
-ORDER BY expires_at
+  AND NOT (status = 'processing' AND paid IN ('exact', 'over') AND late = 0)
 LIMIT ?3;
 
 -- name: foreign_references
--- References that must be watched one by one, while money for them may still count.
-SELECT reference FROM payments
-WHERE watch_key IS NULL AND provider = 'solana'
-  AND status IN ('pending', 'processing', 'expired')
-  AND (status <> 'expired' OR expires_at + grace_s >= ?1)
-ORDER BY created_at DESC
+-- References that must be watched one by one, while money for them may still count. Newest first.
+SELECT reference FROM (
+    SELECT reference, created_at, id FROM payments
+    WHERE status IN ('pending', 'processing') AND watch_key IS NULL AND provider = 'solana'
+    UNION ALL
+    SELECT reference, created_at, id FROM payments
+    WHERE status = 'expired' AND watch_key IS NULL AND provider = 'solana'
+      AND expires_at + grace_s >= ?1
+)
+ORDER BY created_at DESC, id DESC
 LIMIT ?2;
 
 -- name: watch_keys
--- Watch keys of payments for which money may still count; more than one after a rotation.
-SELECT DISTINCT watch_key FROM payments
-WHERE watch_key IS NOT NULL
-  AND status IN ('pending', 'processing', 'expired')
-  AND (status <> 'expired' OR expires_at + grace_s >= ?1);
+-- Watch keys of payments for which money may still count; more than one after a rotation. Leaps
+-- from key to key along the named indexes, because there are many payments and few keys; left to
+-- itself, SQLite would look at every expired payment.
+WITH RECURSIVE
+    open(key) AS (
+        SELECT ''
+        UNION ALL
+        SELECT (
+            SELECT watch_key FROM payments INDEXED BY payments_open
+            WHERE status IN ('pending', 'processing') AND watch_key > open.key
+            ORDER BY watch_key LIMIT 1
+        )
+        FROM open WHERE open.key IS NOT NULL
+    ),
+    expired(key) AS (
+        SELECT ''
+        UNION ALL
+        SELECT (
+            SELECT watch_key FROM payments INDEXED BY payments_in_grace
+            WHERE status = 'expired' AND watch_key > expired.key
+            ORDER BY watch_key LIMIT 1
+        )
+        FROM expired WHERE expired.key IS NOT NULL
+    )
+SELECT key FROM open WHERE key > ''
+UNION
+SELECT key FROM expired
+WHERE key > '' AND EXISTS (
+    SELECT 1 FROM payments
+    WHERE status = 'expired' AND watch_key = expired.key AND expires_at + grace_s >= ?1
+);
 
 -- name: payment_counts
 SELECT status, count(*) FROM payments GROUP BY status;
@@ -95,16 +149,21 @@ INSERT INTO transfers (
     signature, outer_index, inner_index, sub_index, payment_id, source, destination, amount, net
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (signature, outer_index, inner_index, sub_index) DO UPDATE
-SET payment_id = CASE WHEN payment_id = excluded.payment_id THEN payment_id END;
+SET payment_id = NULL WHERE payment_id <> excluded.payment_id;
 
 -- name: transfers_by_ids
-SELECT signature, payment_id, outer_index, inner_index, sub_index, source, destination, amount, net
-FROM transfers
-WHERE payment_id IN (SELECT value FROM json_each(?1))
-ORDER BY signature, outer_index, inner_index, sub_index;
+SELECT t.signature, t.payment_id, outer_index, inner_index, sub_index, source, destination,
+    amount, net
+FROM verdicts AS v
+JOIN transfers AS t ON t.signature = v.signature AND t.payment_id = v.payment_id
+WHERE v.payment_id IN (SELECT value FROM json_each(?1))
+ORDER BY t.signature, outer_index, inner_index, sub_index;
 
 -- name: sighting_insert
-INSERT INTO sightings (payment_id, signature, slot, credit, seen_at) VALUES (?, ?, ?, ?, ?)
+-- Nothing, where a verdict was faster: it would stay a sighting for ever.
+INSERT INTO sightings (payment_id, signature, slot, credit, seen_at)
+SELECT ?1, ?2, ?3, ?4, ?5
+WHERE NOT EXISTS (SELECT 1 FROM verdicts WHERE signature = ?2 AND payment_id = ?1)
 ON CONFLICT (payment_id, signature) DO NOTHING;
 
 -- name: sighting_delete
@@ -150,11 +209,13 @@ SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
 WHERE excluded.slot >= slot;
 
 -- name: dead_letter_park
+-- Again: one more attempt, its age stays, and what was known and is not said again stays too.
 INSERT INTO dead_letters (
     signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (signature) DO UPDATE
-SET reason = excluded.reason, detail = excluded.detail,
+SET key = coalesce(excluded.key, key), slot = coalesce(excluded.slot, slot),
+    reason = excluded.reason, detail = excluded.detail,
     payload = coalesce(excluded.payload, payload),
     attempts = max(attempts + 1, excluded.attempts), next_try_at = excluded.next_try_at,
     updated_at = excluded.updated_at;
@@ -200,7 +261,12 @@ INSERT INTO idempotency_keys (
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: idempotency_prune
-DELETE FROM idempotency_keys WHERE created_at < ?;
+-- A bounded number at a time: a write holds up all others.
+DELETE FROM idempotency_keys
+WHERE (api_key_id, route, key) IN (
+    SELECT api_key_id, route, key FROM idempotency_keys
+    WHERE created_at < ?1 ORDER BY created_at LIMIT ?2
+);
 
 -- name: deployment_get
 SELECT value FROM deployment WHERE name = ?;

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     command: Command = arguments.command
     try:
-        settings = _settings(arguments, command.voice)
+        settings = _settings(arguments, command) if command.configured else Settings()
         return asyncio.run(command.run(arguments, settings))
     except BrokenPipeError:
         # The reader, such as `head`, has what it wanted. Python would complain at exit when it
@@ -61,14 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _explain(errors)
 
 
-def _settings(arguments: Namespace, voice: Voice) -> Settings:
+def _settings(arguments: Namespace, command: Command) -> Settings:
     env_file: Path | None = getattr(arguments, "env_file", None)
     if env_file is None and _DEFAULT_ENV_FILE.is_file():
         env_file = _DEFAULT_ENV_FILE
-    settings = Settings.from_env(os.environ, env_file)
-    log.configure(_level(settings.log_level, voice), settings.log_format)
     for sentence in unknown_variables(os.environ, env_file):
         _say(f"warning: {sentence}")
+    settings = Settings.from_env(os.environ, env_file)
+    log.configure(_level(settings.log_level, command.voice), settings.log_format)
     return settings
 
 
@@ -78,7 +78,7 @@ def _level(level: LogLevel, voice: Voice) -> LogLevel:
         case Voice.TELLS:
             return level
         case Voice.ANSWERS:
-            return LogLevel.WARNING if level is LogLevel.INFO else level
+            return level if level is LogLevel.DEBUG else LogLevel.ERROR
         case _:
             assert_never(voice)
 

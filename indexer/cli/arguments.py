@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from importlib.metadata import version
 
-from indexer.cli import demo, doctor, export, keys, payments, schema, serve
+from indexer.cli import demo, doctor, keys, listing, payments, schema, serve
 from indexer.cli.command import Commands, add_env_file
 
 
@@ -41,7 +41,7 @@ def build_parser() -> ArgumentParser:
     doctor.add_to(commands)
     below = commands.group("payments", "create, show, list, cancel and export payments")
     payments.add_to(below)
-    export.add_to(below)
+    listing.add_to(below)
     keys.add_to(commands.group("keys", "create, list and revoke API keys"))
     demo.add_to(commands)
     return parser

@@ -8,28 +8,33 @@ from argparse import (
     RawDescriptionHelpFormatter,
     _SubParsersAction,
 )
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from textwrap import dedent
-from typing import Final
+from typing import Any, Final
 
+from indexer.errors import AxiomError
 from indexer.settings import Settings
 from indexer.sources.endpoint import Bounds
 from store import migrate
-from store.database import Database, open_database
+from store.database import Database, open_database, path_of
 
 
 #: Unix seconds. Everybody else is handed the clock.
 clock: Final = time.time  # noqa: TID251 - the entry point is where it comes from
 
 
+class CommandFailed(AxiomError):  # noqa: N818 - reads as a fact, like the rest of the tree
+    """What was asked for cannot be done as things are; the message says why."""
+
+
 class Voice(Enum):
     """How much a command says while it runs."""
 
-    ANSWERS = auto()  # and is done: only warnings beside the answer
+    ANSWERS = auto()  # and is done: what goes wrong is its answer, not a line of a log
     TELLS = auto()  # runs until it is stopped, and logs what it does
 
 
@@ -39,10 +44,12 @@ class Command:
 
     Attributes:
         run: takes the arguments and the settings, returns the exit code.
+        configured: the environment is read; otherwise all settings have their defaults.
     """
 
-    run: Callable[[Namespace, Settings], Awaitable[int]]
+    run: Callable[[Namespace, Settings], Coroutine[Any, Any, int]]
     voice: Voice = Voice.ANSWERS
+    configured: bool = True
 
 
 class Commands:
@@ -97,13 +104,28 @@ def add_env_file(parser: ArgumentParser) -> None:
     )
 
 
+def has_file(settings: Settings) -> bool:
+    """Whether the database exists; opening it would make it.
+
+    Raises:
+        ConfigError: its URL is none.
+    """
+    return Path(path_of(settings.database_url)).exists()
+
+
 @asynccontextmanager
 async def database_of(settings: Settings) -> AsyncIterator[Database]:
     """The store, open and with the schema that this code was written for.
 
     Raises:
+        CommandFailed: there is no such database.
         SchemaMismatch: run `axiompay migrate`, or another release.
     """
+    if not has_file(settings):
+        raise CommandFailed(
+            f"{settings.database_url} does not exist: `axiompay up` or `axiompay migrate` makes "
+            "it; AXIOM_DATABASE_URL names another"
+        )
     database = await open_database(settings.database_url)
     try:
         await migrate.check(database)

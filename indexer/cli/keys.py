@@ -5,10 +5,9 @@ import sys
 from argparse import ArgumentTypeError, Namespace
 from typing import Final
 
-from indexer.cli.command import Command, Commands, clock, database_of
+from indexer.cli.command import Command, CommandFailed, Commands, clock, database_of
 from indexer.cli.output import print_json, print_table
 from indexer.core.events import format_time
-from indexer.errors import InvalidInput
 from indexer.settings import Settings
 from store import keys
 from store.keys import SCOPES, ApiKey
@@ -101,8 +100,8 @@ async def _list(arguments: Namespace, settings: Settings) -> int:
 async def _revoke(arguments: Namespace, settings: Settings) -> int:
     async with database_of(settings) as database:
         if not await keys.revoke(database, arguments.name, int(clock())):
-            raise InvalidInput(
-                "NAME", f"there is no valid key {arguments.name!r}; see `axiompay keys list`"
+            raise CommandFailed(
+                f"there is no valid key {arguments.name!r}; see `axiompay keys list`"
             )
     return 0
 

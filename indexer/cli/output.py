@@ -26,16 +26,21 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> N
         table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    _console().print(table)
+    console = _console()
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
 
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     """A name and a value on each line; values are never folded, so that they can be copied."""
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
-        _console().print(
-            Text.assemble((name.ljust(width), "bold"), "  ", value), soft_wrap=True
-        )
+        _console().print(Text.assemble((name.ljust(width), "bold"), "  ", value), soft_wrap=True)
 
 
 def _console() -> Console:

@@ -1,4 +1,4 @@
-"""`payments`: what the API offers to merchants, for a person at the machine.
+"""`payments create`, `show` and `cancel`: the merchant's side, for a person at the machine.
 
 Works on the store and the chain directly, with the rules that the API applies too; no server
 has to run.
@@ -9,18 +9,18 @@ import secrets
 import sys
 import time
 from argparse import ArgumentTypeError, Namespace
-from datetime import datetime
+from dataclasses import replace
 from typing import Final
 
 from api.chain import Accounts
 from api.presentation import payment_body
-from indexer.cli.command import Command, Commands, bounds_of, clock, database_of
-from indexer.cli.output import print_fields, print_json, print_table
+from indexer.cli.command import Command, CommandFailed, Commands, bounds_of, clock, database_of
+from indexer.cli.output import print_fields, print_json
 from indexer.core import creation, events, settle
 from indexer.core.creation import NewPayment, Policy
 from indexer.core.types import Status
 from indexer.daemon import the_watch_key
-from indexer.errors import Conflict, InvalidInput
+from indexer.errors import Conflict, InvalidInput, StoreUnavailable
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
 from store import payments
@@ -31,8 +31,6 @@ from store.payments import Record
 _ID_BYTES: Final = 16
 _REFERENCE_BYTES: Final = 32
 _CANCEL_TRIES_MAX: Final = 5
-_LIST_DEFAULT: Final = 20
-_LIST_MAX: Final = 1_000
 
 _ID: Final = re.compile(r"pay_[0-9a-z]{26}", re.ASCII)
 
@@ -51,14 +49,6 @@ _SHOW = """
     example:
       axiompay payments show pay_01jd0000000000000000000000 --json
 """
-_LIST = """
-    Payments, the newest first. With --json one object on each line.
-
-    examples:
-      axiompay payments list --status pending
-      axiompay payments list --created-after 2026-11-22T00:00:00Z --limit 500 --json
-      axiompay payments list --reference <key>
-"""
 _CANCEL = """
     Takes an offer back; only while nobody has begun to pay.
 
@@ -68,7 +58,7 @@ _CANCEL = """
 
 
 def add_to(commands: Commands) -> None:
-    """Adds create, show, list and cancel."""
+    """Adds create, show and cancel."""
     create = commands.add(
         "create", Command(_create), "make a payment and its URL", _CREATE, as_json=True
     )
@@ -78,7 +68,9 @@ def add_to(commands: Commands) -> None:
     create.add_argument("--label", help="who asks, as the wallet shows it")
     create.add_argument("--message", help="what for, as the wallet shows it")
     create.add_argument("--memo", help="written to the chain, for everyone to read")
-    create.add_argument("--expires-in-s", type=int, metavar="S", help="seconds (AXIOM_EXPIRES_IN_S)")
+    create.add_argument(
+        "--expires-in-s", type=int, metavar="S", help="seconds (AXIOM_EXPIRES_IN_S)"
+    )
     create.add_argument("--order-id", metavar="ID", help="your own number")
     create.add_argument(
         "--metadata",
@@ -93,43 +85,144 @@ def add_to(commands: Commands) -> None:
     )
     show = commands.add("show", Command(_show), "show one payment", _SHOW, as_json=True)
     show.add_argument("id", metavar="ID", type=_id)
-    listing = commands.add("list", Command(_list), "list payments", _LIST, as_json=True)
-    add_filters(listing.add_argument)
-    listing.add_argument(
-        "--limit", type=_limit, default=_LIST_DEFAULT, help=f"at most (default: {_LIST_DEFAULT})"
-    )
     cancel = commands.add("cancel", Command(_cancel), "take an offer back", _CANCEL, as_json=True)
     cancel.add_argument("id", metavar="ID", type=_id)
 
 
-def add_filters(add_argument: Callable[..., object]) -> None:
-    """The filters of `list` and `export`."""
-    add_argument("--status", type=Status, choices=list(Status), help="only these")
-    add_argument("--order-id", metavar="ID", help="only of this order")
-    add_argument("--reference", metavar="KEY", help="only with this reference")
-    add_argument(
-        "--created-after", type=_unix_s, metavar="TIME", help="only newer; RFC 3339 with a zone"
+async def _create(arguments: Namespace, settings: Settings) -> int:
+    asked = NewPayment(
+        amount=arguments.amount,
+        token=arguments.token,
+        recipient=arguments.recipient,
+        label=arguments.label,
+        message=arguments.message,
+        memo=arguments.memo,
+        expires_in_s=arguments.expires_in_s,
+        metadata=dict(arguments.metadata),
+        order_id=arguments.order_id,
+        reference=arguments.reference,
+    )
+    async with (
+        database_of(settings) as database,
+        Rpc(settings.rpc_urls, bounds=bounds_of(settings)) as rpc,
+    ):
+        policy = Policy(
+            recipient=settings.recipient,
+            tokens=settings.tokens,
+            expires_in_s=settings.expires_in_s,
+            grace_s=settings.late_grace_s,
+            watch_key=await the_watch_key(database, settings),
+        )
+        chain = Accounts(rpc, (), time.monotonic)
+        now = int(clock())
+        payment, warnings = creation.create(
+            asked,
+            policy,
+            await chain.read(creation.keys_to_read(asked, policy)),
+            rent_exempt_minimum=await chain.rent_exempt_minimum(),
+            id=creation.payment_id(secrets.token_bytes(_ID_BYTES)),
+            fresh_reference=creation.reference(secrets.token_bytes(_REFERENCE_BYTES)),
+            now=now,
+        )
+        try:
+            await database.write(payments.insert(payment, events.created(payment, now)))
+        except Conflict as error:
+            # The id is 128 random bits: what is taken is the reference that was given.
+            raise InvalidInput(
+                "--reference", f"{arguments.reference} belongs to another payment already"
+            ) from error
+    for warning in warnings:
+        print(f"axiompay: warning: {warning}", file=sys.stderr)
+    print_record(Record(payment=payment), as_json=arguments.json)
+    return 0
+
+
+async def _show(arguments: Namespace, settings: Settings) -> int:
+    async with database_of(settings) as database:
+        record = await _found(database, arguments.id)
+    print_record(record, as_json=arguments.json)
+    return 0
+
+
+async def _cancel(arguments: Namespace, settings: Settings) -> int:
+    async with database_of(settings) as database:
+        for _ in range(_CANCEL_TRIES_MAX):
+            record = await _found(database, arguments.id)
+            status, now = record.payment.state.status, int(clock())
+            if status is Status.CANCELED:
+                break
+            if status is not Status.PENDING:
+                raise CommandFailed(
+                    f"{arguments.id} is {status}; only a pending payment can be canceled"
+                )
+            canceled = settle.cancel(record.payment, now)
+            event = events.canceled(canceled, now)
+            try:
+                await database.write(
+                    payments.save(record.payment, canceled, events=[event], now=now)
+                )
+            except Conflict:
+                continue  # it has changed since it was read: decide anew
+            record = replace(record, payment=canceled)
+            break
+        else:
+            raise StoreUnavailable(f"{arguments.id} kept changing; try again")
+    print_record(record, as_json=arguments.json)
+    return 0
+
+
+async def _found(database: Database, payment_id: str) -> Record:
+    record = await payments.get(database, payment_id)
+    if record is None:
+        raise CommandFailed(f"there is no payment {payment_id}; see `axiompay payments list`")
+    return record
+
+
+def print_record(record: Record, *, as_json: bool) -> None:
+    """One payment, in full."""
+    body = payment_body(record, private=True)
+    if as_json:
+        print_json(body)
+        return
+    state = [str(body.status), f"paid: {body.paid}"]
+    state += ["late"] if body.late else []
+    state += [f"review: {', '.join(body.review)}"] if body.review else []
+    optional = {
+        "label": body.label,
+        "message": body.message,
+        "memo": body.memo,
+        "order_id": record.payment.order_id,
+        "settled_at": body.settled_at,
+    }
+    print_fields(
+        [
+            ("id", body.id),
+            ("status", ", ".join(state)),
+            ("amount", f"{body.amount} {body.token.symbol}"),
+            ("received", f"{body.received} {body.token.symbol}"),
+            ("recipient", body.recipient),
+            ("reference", body.reference),
+            ("created_at", body.created_at),
+            ("expires_at", body.expires_at),
+            *((name, value) for name, value in optional.items() if value is not None),
+            *((f"metadata {key}", value) for key, value in record.payment.metadata.items()),
+            *(
+                ("transfer", f"{t.amount} {body.token.symbol}, {t.commitment}, {t.signature}")
+                for t in body.transfers
+            ),
+            ("url", body.url),
+        ]
     )
 
 
-async def pages(
-    database: Database, arguments: Namespace, limit: int, size: int
-) -> AsyncIterator[list[Record]]:
-    """What the filters let through, newest first, a page at a time; `limit` in all."""
-    before: tuple[int, str] | None = None
-    while limit > 0:
-        records = await payments.page(
-            database,
-            status=arguments.status,
-            order_id=arguments.order_id,
-            reference=arguments.reference,
-            created_after=arguments.created_after,
-            before=before,
-            limit=min(size, limit),
-        )
-        if not records:
-            return
-        yield records
-        limit -= len(records)
-        last = records[-1].payment.terms
-        before = (last.created_at, last.id)
+def _id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise ArgumentTypeError(f"{text!r} is no payment id: pay_ and 26 characters")
+    return text
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value

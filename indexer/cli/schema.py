@@ -2,10 +2,10 @@
 
 from argparse import Namespace
 
-from indexer.cli.command import Command, Commands
+from indexer.cli.command import Command, Commands, has_file
 from indexer.settings import Settings
 from store import migrate
-from store.database import open_database, path_of
+from store.database import open_database
 
 
 _TEXT = """
@@ -25,7 +25,7 @@ def add_to(commands: Commands) -> None:
 
 
 async def _migrate(arguments: Namespace, settings: Settings) -> int:
-    if arguments.check and not path_of(settings.database_url).exists():
+    if arguments.check and not has_file(settings):
         print(*(migration.name for migration in migrate.known()), sep="\n")
         return 1
     database = await open_database(settings.database_url)

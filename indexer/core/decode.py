@@ -280,8 +280,9 @@ def _instruction(
             raw.data,
         )
     except IndexError:
+        place = f"{outer}" if inner is None else f"{outer}.{inner}"
         raise DecodeError(
-            f"instruction {outer}/{inner} names a key beyond the {len(keys)} there are"
+            f"instruction {place} names a key beyond the {len(keys)} there are"
         ) from None
 
 

@@ -322,8 +322,8 @@ class PubSub:
         self._on_subscribed(slot)
 
     def _heard_answer(self, live: _Live, frame: _Frame) -> None:
-        if frame.id not in live.waiting:
-            return  # to an unsubscribe
+        if type(frame.id) is not int or frame.id not in live.waiting:
+            return  # to an unsubscribe, or to nothing that was asked here
         key = live.waiting.pop(frame.id)
         if frame.error is None and isinstance(frame.result, int):
             if key is not None:

@@ -111,6 +111,7 @@ class _AccountAnswer(msgspec.Struct):
 
 class _Version(msgspec.Struct, rename="kebab"):
     solana_core: str
+    surfnet_version: str | None = None
 
 
 class Rpc:
@@ -141,6 +142,7 @@ class Rpc:
         self._open = AsyncExitStack()
         self._block_times: dict[int, int] = {}
         self._rent: dict[int, tuple[float, int]] = {}
+        self._is_surfnet: bool | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
@@ -246,7 +248,7 @@ class Rpc:
         options: dict[str, Any] = {"commitment": "finalized", "limit": limit}
         if before is not None:
             options["before"] = before
-        if min_context_slot is not None:
+        if min_context_slot is not None and not await self._takes_it_for_a_filter():
             options["minContextSlot"] = min_context_slot
         rows = await self._read(list[_Row], "getSignaturesForAddress", [key, options])
         return [
@@ -328,6 +330,17 @@ class Rpc:
     async def version(self) -> str:
         """The node's software, such as `4.1.2`."""
         return (await self._read(_Version, "getVersion", [])).solana_core
+
+    async def _takes_it_for_a_filter(self) -> bool:
+        """Whether `minContextSlot` leaves out older signatures, as it does on Surfnet.
+
+        Everywhere else it only makes a node that is behind refuse. All endpoints serve one
+        cluster, so one of them speaks for all.
+        """
+        if self._is_surfnet is None:
+            version = await self._read(_Version, "getVersion", [])
+            self._is_surfnet = version.surfnet_version is not None
+        return self._is_surfnet
 
 
 def _status(status: _Status) -> SignatureStatus:

@@ -239,7 +239,13 @@ NATIVE_SOL: list[Row] = [
         clean(0, Reason.WRONG_MINT),
     ),
     (
-        "lamports to the recipient's wrapped SOL account",
+        "SOL to the recipient's wrapped SOL account",
+        sol_transfer(BUYER, SHOP_WSOL, AMOUNT, references=[ORDER], tokens=WSOL_ROWS),
+        PAY_SOL,
+        clean(0, Reason.AUXILIARY_ACCOUNT),
+    ),
+    (
+        "lamports to the recipient's wrapped SOL account, and no SyncNative",
         sol_transfer(BUYER, SHOP_WSOL, AMOUNT, references=[ORDER], tokens=WSOL_ROWS),
         PAY_WSOL,
         clean(0, Reason.WRONG_MINT),

@@ -140,7 +140,7 @@ async def test_what_is_not_final_is_not_given(ignores_commitment: bool) -> None:
 
 
 async def test_finality_is_that_of_the_same_endpoint() -> None:
-    """The first is behind and ignores the commitment; what the second says proves nothing for it."""
+    """The first is behind and gives what is not final; the second cannot prove it for the first."""
     async with cluster(2) as (chain, (a, b), rpc):
         a.ignores_commitment, a.behind = True, 10
         name = chain.add(payment(slot=995))
@@ -410,7 +410,7 @@ async def test_endpoints_that_disagree_are_named_and_not_believed() -> None:
 
 
 async def test_the_third_outvotes_the_liar() -> None:
-    async with cluster(3, quorum=2) as (chain, (a, b, c), rpc):
+    async with cluster(3, quorum=2) as (chain, (a, _, c), rpc):
         name = chain.add(payment())
         truth = await read_transaction(connect_to(rpc, 1), name, FINALIZED)
         a.lies[name] = more
@@ -507,7 +507,7 @@ async def test_an_empty_batch_asks_nothing() -> None:
 
 
 async def test_a_cancelled_batch_ends_at_once() -> None:
-    async with cluster() as (chain, (node,), rpc):
+    async with cluster() as (chain, _, rpc):
         names = [chain.add(payment(number)) for number in range(100)]
         reading = asyncio.create_task(read_transactions(rpc, names, FINALIZED))
         await asyncio.sleep(0)

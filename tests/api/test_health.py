@@ -1,0 +1,153 @@
+from typing import Any
+
+import pytest
+
+from indexer.errors import StoreUnavailable
+from store import cursors, dead_letters, health
+from store.cursors import Frontier
+from store.dead_letters import DeadLetter
+from store.database import Statement
+from tests.api.running import NOW, WATCH_KEY, Api
+from tests.instructions import signature
+
+
+async def well(api: Api, *extra: Statement) -> None:
+    """An indexer that runs, and what else a case says."""
+    await api.database.write(
+        [
+            health.report("indexer", None, NOW),
+            health.report("rpc", None, NOW),
+            cursors.advance(Frontier(key=WATCH_KEY, slot=7, block_time=NOW - 13, updated_at=NOW)),
+            *extra,
+        ]
+    )
+
+
+async def reasons(api: Api) -> tuple[int, str, list[tuple[str, str]]]:
+    status, body = await api.get("/readyz")
+    said = [(reason["component"], reason["problem"]) for reason in body["reasons"]]
+    return status, body["status"], said
+
+
+async def test_a_process_that_answers_is_alive(api: Api) -> None:
+    assert await api.get("/livez") == (200, {"status": "ok"})
+
+
+async def test_with_an_indexer_that_runs_it_is_ready(api: Api) -> None:
+    await well(api)
+
+    status, body = await api.get("/readyz")
+
+    assert status == 200
+    assert body == {
+        "status": "ready",
+        "reasons": [],
+        "frontiers": [
+            {"key": WATCH_KEY, "slot": 7, "block_time": "2026-11-22T19:59:47Z", "age_s": 13}
+        ],
+    }
+
+
+async def test_before_the_indexer_ran_it_is_not_ready(api: Api) -> None:
+    assert await reasons(api) == (
+        503,
+        "unready",
+        [
+            ("indexer", "the indexer is not running"),
+            ("frontier", "nothing of the chain has been read yet"),
+        ],
+    )
+
+
+async def test_an_indexer_that_stopped_is_noticed(api: Api) -> None:
+    await well(api)
+    api.clock.now = NOW + 30
+    assert (await reasons(api))[0] == 200
+
+    api.clock.now = NOW + 31
+    status, body = await api.get("/readyz")
+
+    assert status == 503
+    assert body["reasons"] == [
+        {
+            "component": "indexer",
+            "problem": "the indexer is not running",
+            "since": "2026-11-22T20:00:00Z",
+        }
+    ]
+
+
+async def test_what_a_part_complains_of_is_passed_on_with_its_time(api: Api) -> None:
+    await well(api, health.report("rpc", "no endpoint answers", NOW - 5))
+    await api.database.write([health.report("rpc", "no endpoint answers", NOW)])
+
+    status, body = await api.get("/readyz")
+
+    assert (status, body["status"]) == (503, "unready")
+    assert body["reasons"] == [
+        {"component": "rpc", "problem": "no endpoint answers", "since": "2026-11-22T19:59:55Z"}
+    ]
+
+
+async def test_the_last_word_of_a_part_that_is_gone_does_not_count(api: Api) -> None:
+    await well(api, health.report("pubsub:7", "closed", NOW - 31))
+
+    assert (await reasons(api))[0] == 200
+
+
+async def test_a_frontier_that_stands_still_is_noticed(api: Api) -> None:
+    await well(api)
+    api.clock.now = NOW + 61
+    await api.database.write([health.report("indexer", None, NOW + 61)])
+
+    assert await reasons(api) == (
+        503,
+        "unready",
+        [("frontier", "the frontier has not moved for 61 s")],
+    )
+
+
+async def test_dead_letters_degrade_but_do_not_take_the_api_out(api: Api) -> None:
+    letter = DeadLetter(
+        signature=signature("odd"),
+        key=WATCH_KEY,
+        slot=7,
+        reason="malformed",
+        detail="no such shape",
+        payload=b"{",
+        attempts=1,
+        next_try_at=None,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    await well(api, dead_letters.park(letter))
+
+    assert await reasons(api) == (
+        200,
+        "degraded",
+        [("dead_letters", "1 transaction could not be examined and is set aside")],
+    )
+
+
+async def test_a_database_of_another_release_is_noticed(api: Api) -> None:
+    await well(api)
+    newer = Statement(
+        "INSERT INTO schema_migrations (version, name, checksum) VALUES (99, '0099_x.sql', 'x')"
+    )
+    await api.database.write([newer])
+
+    status, _, [(component, problem)] = await reasons(api)
+
+    assert (status, component) == (503, "schema")
+    assert "newer" in problem
+
+
+async def test_a_database_that_does_not_answer_is_noticed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_batch: Any) -> Any:
+        raise StoreUnavailable("/var/secret/axiom.db is locked")
+
+    monkeypatch.setattr(api.database, "read", fail)
+
+    assert await reasons(api) == (503, "unready", [("database", "the database does not answer")])
