@@ -1,7 +1,7 @@
 """The application: wires the parts and serves the route table."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from starlette.applications import Starlette
@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import openapi
 from api.auth import Gate
@@ -96,19 +96,30 @@ def _routes(calls: Sequence[Call]) -> list[Route]:
 
 
 def _route(path: str, calls: dict[str, Call]) -> Route:
-    async def serve(request: Request) -> ASGIApp:
-        call = calls.get(request.method) or calls["GET"]  # HEAD is GET without a body
+    route = Route(path, _Endpoint(calls), methods=list(calls))
+    answers = [answer for call in calls.values() for answer in call.answers.values()]
+    if any(answer.media_type == EVENT_STREAM for answer in answers):
+        route.methods = set(calls)  # the head of a stream would never end
+    return route
+
+
+class _Endpoint:
+    """All methods of one path, as a bare ASGI application.
+
+    A plain function would be wrapped in three more layers, which every open stream would keep.
+    """
+
+    def __init__(self, calls: Mapping[str, Call]) -> None:
+        self._calls = calls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> ASGIApp:
+        call = self._calls.get(request.method) or self._calls["GET"]  # HEAD: without the body
         context = context_of(request)
         key = await context.gate.admit(request, call.access)
         if key is not None:
             request.state.api_key_id = key.id
         return await call.handler(context, request, key)
-
-    route = Route(path, serve, methods=list(calls))
-    if any(
-        answer.media_type == EVENT_STREAM
-        for call in calls.values()
-        for answer in call.answers.values()
-    ):
-        route.methods = set(calls)  # the head of a stream would never end
-    return route

@@ -24,7 +24,7 @@ from indexer.parked import Parked
 from indexer.pipeline import Pipeline
 from indexer.settings import Settings
 from indexer.sources.doorbells import Doorbells
-from indexer.sources.endpoint import Bounds
+from indexer.sources.endpoint import Bounds, Endpoint
 from indexer.sources.pubsub import PubSub
 from indexer.sources.rpc import Rpc
 from indexer.sweep import Sweeper
@@ -37,13 +37,16 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between two reports of health to the store.
 REPORT_INTERVAL_S: Final = 2.0
-#: Seconds between two tries to learn which cluster the endpoints belong to.
+#: Seconds between two tries to learn which cluster an endpoint belongs to, and until one that
+#: said so is asked again: a name may come to stand for another machine.
 GENESIS_PAUSE_S: Final = 2.0
+GENESIS_KEPT_S: Final = 600.0
 #: Seconds that the API has to end its streams and answers.
 SHUTDOWN_LIMIT_S: Final = 5.0
 
 Clock = Callable[[], float]
-Tasks = dict[str, Callable[[], Awaitable[object]]]
+Start = Callable[[], Awaitable[object]]
+Tasks = dict[str, Start]
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error: how a group of endless tasks is ended
@@ -127,9 +130,9 @@ def _indexer_tasks(
     """Everything that watches the chain, by name."""
     pipeline = Pipeline(database, rpc, clock=clock, wake=wakeups.wake)
     watched = Watched(database, watch_key, clock=clock)
-    sweeper = Sweeper(database, rpc, pipeline, watched, clock=clock, wake=wakeups.wake)
+    sweeper = Sweeper(database, rpc, pipeline, watched.next_to_sweep, clock=clock)
     doorbells = Doorbells(on_overflow=sweeper.ask)
-    live = Live(database, rpc, pipeline, doorbells, clock=clock, wake=wakeups.wake)
+    live = Live(database, rpc, pipeline, doorbells, clock=clock)
     parked = Parked(database, pipeline, clock=clock)
     subscriptions = [
         PubSub(
@@ -157,39 +160,70 @@ def _indexer_tasks(
             await _report(database, problems, int(clock()))
             await asyncio.sleep(REPORT_INTERVAL_S)
 
+    known = asyncio.Event()
+
+    def once_known(start: Start) -> Start:
+        async def wait_and_start() -> None:
+            await known.wait()
+            await start()
+
+        return wait_and_start
+
     async def sweep() -> None:
-        await _same_cluster(database, rpc, sweeper)
         await watched.refresh()
         await sweeper.run()
 
     return {
         "watch": partial(watched.run, changed=keys_changed, wait=wakeups.wait),
-        "sweep": sweep,
-        "doorbells": live.answer,
-        "finality": live.settle,
-        "parked": parked.run,
+        "cluster": partial(_same_cluster, database, rpc, sweeper, known),
+        "sweep": once_known(sweep),
+        "doorbells": once_known(live.answer),
+        "finality": once_known(live.settle),
+        "parked": once_known(parked.run),
         "health": report,
         **{f"pubsub:{number}": s.run for number, s in enumerate(subscriptions)},
     }
 
 
-async def _same_cluster(database: Database, rpc: Rpc, sweeper: Sweeper) -> None:
-    """Waits for the chain, and refuses one that the database does not belong to.
+async def _same_cluster(
+    database: Database, rpc: Rpc, sweeper: Sweeper, known: asyncio.Event
+) -> NoReturn:
+    """Asks every endpoint for its cluster, and refuses one that the database does not belong to.
 
-    Payments of one cluster verified against another would be all wrong at once.
+    Payments of one cluster verified against another would be all wrong at once. So nothing is
+    read before the first endpoint has answered; one that is down is asked when it comes back.
+
+    Args:
+        database: remembers the cluster that it was filled from.
+        rpc: has the endpoints.
+        sweeper: shows why nothing is read yet.
+        known: set once an endpoint of the right cluster is there.
     """
+    loop = asyncio.get_running_loop()
+    asked_at: dict[Endpoint, float] = {}
     while True:
-        try:
-            genesis_hash = await rpc.genesis_hash()
-            break
-        except SourceError as error:
-            log.warning("rpc.unreachable", error=str(error))
-            sweeper.problem = str(error)
-            await asyncio.sleep(GENESIS_PAUSE_S)
-    stored = await deployment.put_once(database, "genesis_hash", genesis_hash)
+        for endpoint in rpc.endpoints:
+            if loop.time() - asked_at.get(endpoint, float("-inf")) < GENESIS_KEPT_S:
+                continue
+            try:
+                raw = await endpoint.call("getGenesisHash", [])
+                genesis_hash = endpoint.decode(raw, str, "getGenesisHash")
+                stored = await deployment.put_once(database, "genesis_hash", genesis_hash)
+            except (SourceError, StoreUnavailable) as error:
+                if not known.is_set():
+                    log.warning("rpc.unreachable", endpoint=endpoint.name, error=str(error))
+                    sweeper.problem = str(error)
+                continue
+            _refuse_other_cluster(endpoint, genesis_hash, stored)
+            asked_at[endpoint] = loop.time()
+            known.set()
+        await asyncio.sleep(GENESIS_PAUSE_S)
+
+
+def _refuse_other_cluster(endpoint: Endpoint, genesis_hash: str, stored: str) -> None:
     if stored != genesis_hash:
         problem = (
-            "AXIOM_RPC_URLS: these endpoints serve the cluster with genesis hash "
+            f"AXIOM_RPC_URLS: {endpoint.name} serves the cluster with genesis hash "
             f"{genesis_hash}, but the database was filled from {stored}; use another "
             "AXIOM_DATABASE_URL for another cluster"
         )

@@ -23,13 +23,16 @@ from indexer.pipeline import Found, Pipeline, Unread, settlement
 from indexer.sources.doorbells import Doorbell, Doorbells
 from indexer.sources.rpc import Rpc
 from store import payments
-from store.database import Database
+from store.database import Database, Statement
+from store.payments import Record
 
 
 log = structlog.get_logger(__name__)
 
-#: Doorbells that are answered together.
+#: Doorbells that are answered together, and how many such batches at once: one that must be
+#: looked for again does not keep the next one waiting.
 BATCH_SIZE: Final = 100
+SIGHTS_AT_ONCE: Final = 8
 #: Signatures that are awaited at once; what is beyond is left to the sweep.
 AWAITED_MAX: Final = 10_000
 #: Seconds between two looks at the finalized slot, while something is awaited.
@@ -44,6 +47,9 @@ SIGHT_PAUSE_S: Final = 0.3
 #: finalized, before its sighting is taken back.
 MISSES_MIN: Final = 3
 DROPPED_AFTER_SLOTS: Final = 64
+#: How often a transaction that is there and cannot be read is tried, before it is left to the
+#: sweep, which parks it.
+MISSES_MAX: Final = 30
 #: Seconds between two looks for one transaction that should be final and is not found.
 MISS_PAUSE_S: Final = 1.0
 
@@ -68,14 +74,12 @@ class Live:
         doorbells: Doorbells,
         *,
         clock: Callable[[], float],
-        wake: Callable[[], None],
     ) -> None:
         self._database = database
         self._rpc = rpc
         self._pipeline = pipeline
         self._doorbells = doorbells
         self._clock = clock
-        self._wake = wake
         self._awaited: dict[str, _Awaited] = {}
         self._filled = asyncio.Event()
 
@@ -83,38 +87,46 @@ class Live:
 
     async def answer(self) -> None:
         """Answers doorbells for ever."""
-        while True:
-            bells = await self._doorbells.take(BATCH_SIZE)
-            for bell in bells:
-                self._await(bell.signature, bell.slot)
-            await self._sight(bells, attempt=1)
+        turns = asyncio.Semaphore(SIGHTS_AT_ONCE)
 
-    async def _sight(self, bells: Sequence[Doorbell], *, attempt: int) -> None:
+        async def sight(bells: Sequence[Doorbell]) -> None:
+            try:
+                await self._sight(bells)
+            finally:
+                turns.release()
+
+        async with asyncio.TaskGroup() as group:
+            while True:
+                bells = await self._doorbells.take(BATCH_SIZE)
+                self._doorbells.overflowed = False  # there is room again: the next one counts
+                for bell in bells:
+                    self._await(bell.signature, bell.slot)
+                await turns.acquire()
+                group.create_task(sight(bells), name="sight")
+
+    async def _sight(self, bells: Sequence[Doorbell]) -> None:
         found = [Found(signature=bell.signature, slot=bell.slot) for bell in bells]
-        try:
-            unread = {each.found.signature for each in await self._pipeline.sight(found)}
-        except (SourceError, StoreUnavailable) as error:
-            log.warning("doorbell.unanswered", error=str(error), count=len(found))
-            await asyncio.sleep(PAUSE_S)
-            return
-        if not unread:
-            return
-        if attempt == SIGHT_ATTEMPTS_MAX:
-            log.info("doorbell.given_up", count=len(unread))
-            return
-        await asyncio.sleep(SIGHT_PAUSE_S * 2 ** (attempt - 1))
-        again = [bell for bell in bells if bell.signature in unread]
-        await self._sight(again, attempt=attempt + 1)
+        for attempt in range(SIGHT_ATTEMPTS_MAX):
+            if attempt:
+                await asyncio.sleep(SIGHT_PAUSE_S * 2 ** (attempt - 1))
+            try:
+                found = [each.found for each in await self._pipeline.sight(found)]
+            except (StoreUnavailable, Conflict) as error:
+                log.warning("doorbell.unanswered", error=str(error), count=len(found))
+                continue
+            if not found:
+                return
+        log.info("doorbell.given_up", count=len(found))
 
     # ----------------------------------------------------------------------------- finality
 
     async def settle(self) -> None:
         """Settles what has become final, for ever; begins with what was sighted before."""
-        for sighting in await payments.sighted(self._database, limit=AWAITED_MAX):
-            self._await(sighting.signature, sighting.slot)
+        is_restored = False
         while True:
-            await self._filled.wait()
             try:
+                is_restored = is_restored or await self._restore()
+                await self._filled.wait()
                 await self._settle_final(await self._rpc.slot(Commitment.FINALIZED))
             except (SourceError, StoreUnavailable, Conflict) as error:
                 log.warning("finality.unknown", error=str(error))
@@ -123,6 +135,11 @@ class Live:
                 self._filled.clear()
                 continue
             await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def _restore(self) -> bool:
+        for sighting in await payments.sighted(self._database, limit=AWAITED_MAX):
+            self._await(sighting.signature, sighting.slot)
+        return True
 
     def _await(self, signature: str, slot: int) -> None:
         if len(self._awaited) < AWAITED_MAX:
@@ -156,29 +173,32 @@ class Live:
         awaited.not_before = asyncio.get_running_loop().time() + MISS_PAUSE_S
         if awaited.misses < MISSES_MIN or finalized < awaited.slot + DROPPED_AFTER_SLOTS:
             return
-        if unread.reason == "not_found" and await self._is_known(signature):
+        if unread.reason == "not_found" and not await self._is_known(signature):
+            await self._revert(signature)
+        elif unread.reason == "not_found" or awaited.misses < MISSES_MAX:
             return
         del self._awaited[signature]
-        if unread.reason == "not_found":
-            await self._revert(signature)
 
     async def _is_known(self, signature: str) -> bool:
         """Whether the cluster has any memory of the signature."""
-        return (await self._rpc.signature_statuses([signature]))[0] is not None
+        statuses = await self._rpc.signature_statuses([signature], search_history=True)
+        return statuses[0] is not None
 
     async def _revert(self, signature: str) -> None:
         """Takes a dropped sighting back: its payments stand where they would without it."""
         sighted = await payments.sighted(self._database, limit=AWAITED_MAX)
         ids = [sighting.payment_id for sighting in sighted if sighting.signature == signature]
-        now = int(self._clock())
-        batch = [
-            statement
-            for record in await payments.by_ids(self._database, ids)
-            for statement in settlement(
-                record, (), unsighted=(signature,), frontier_time=None, now=now
-            )
-        ]
-        if batch:
+
+        async def select() -> Sequence[Record]:
+            return await payments.by_ids(self._database, ids)
+
+        def revert(records: Sequence[Record]) -> list[Statement]:
+            now = int(self._clock())
+            return [
+                statement
+                for record in records
+                for statement in settlement(record, unsighted=(signature,), now=now)
+            ]
+
+        if await self._pipeline.change(select, revert):
             log.warning("transaction.dropped_by_fork", signature=signature, payments=ids)
-            await self._database.write(batch)
-            self._wake()

@@ -2,8 +2,8 @@
 
 A finalized signature whose transaction no node could give is parked in the store, so that the
 frontier may pass it without forgetting it. Here each is tried again, less and less often, until
-it is read; while one waits, nothing expires. An unreadable one (`next_try_at` is empty) waits
-for a person instead.
+it is read; while one waits, nothing expires. One that stays unreadable (`next_try_at` is empty)
+waits for a person instead. The letter itself is taken away by the pipeline, with what it brought.
 """
 
 import asyncio
@@ -62,5 +62,4 @@ class Parked:
         unread = {each.found.signature for each in await self._pipeline.settle(found)}
         read = [each.signature for each in found if each.signature not in unread]
         if read:
-            await self._database.write([dead_letters.resolve(signature) for signature in read])
             log.info("dead_letter.resolved", signatures=read)

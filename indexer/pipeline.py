@@ -7,12 +7,13 @@ verdict for each payment that it mentions, and the payment's state is folded ane
 verdicts. At `confirmed` it becomes a sighting, which people may see and nobody may rely on.
 
 Everything here may be repeated at any time: a verdict that is stored already changes nothing,
-and a writer that finds a payment newer than it read it starts over.
+and a writer that finds a payment newer than it read it starts over. Nothing expires here, for a
+transaction says nothing of those that are still unknown: only a complete sweep may conclude that.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -21,13 +22,13 @@ from indexer.core import events
 from indexer.core.match import mentioned
 from indexer.core.settle import advance, fold
 from indexer.core.transaction import Transaction, Undecided
-from indexer.core.types import Commitment, Status
-from indexer.core.verdict import Sighting, Verdict
+from indexer.core.types import Commitment, Reason, Status
+from indexer.core.verdict import CreditedLeg, Sighting, Verdict
 from indexer.core.verify import verify
-from indexer.errors import Conflict, DecodeError, InvariantError, SourceError
+from indexer.errors import Conflict, DecodeError, SourceError
 from indexer.sources.rpc import Rpc
 from indexer.sources.truth import Absent, read_transaction
-from store import cursors, dead_letters, payments
+from store import dead_letters, payments
 from store.database import Database, Statement
 from store.dead_letters import DeadLetter
 from store.payments import Record
@@ -35,15 +36,22 @@ from store.payments import Record
 
 log = structlog.get_logger(__name__)
 
-#: How often a write is decided anew because a payment changed in between, before it is a bug.
+#: How often a write is decided anew because a payment changed in between, before the caller is
+#: told to come again later.
 WRITE_ATTEMPTS_MAX: Final = 10
 
 #: Seconds until a parked signature is tried again: doubling from the first to the last.
 RETRY_DELAY_S_MIN: Final = 1
 RETRY_DELAY_S_MAX: Final = 600
 
+#: How often an unreadable answer is asked for, in case it was the node's passing mistake, before
+#: it waits for a person.
+UNREADABLE_ATTEMPTS_MAX: Final = 5
 #: Bytes of an unreadable answer that are kept for a person to look at.
 PAYLOAD_BYTES_MAX: Final = 256 * 1024
+
+#: Names a leg inside its transaction: outer, inner and sub position.
+LegName = tuple[int, int | None, int | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +88,11 @@ class Unread:
     reason: str
     detail: str
     payload: bytes | None = None
-    hopeless: bool = False
+
+    @property
+    def is_unreadable(self) -> bool:
+        """There was an answer, and it made no sense."""
+        return self.reason == "malformed"
 
 
 class Pipeline:
@@ -108,8 +120,10 @@ class Pipeline:
         letter that is tried again by itself. Only then may a cursor move over it.
         """
         outcomes = await self._fetch(found, Commitment.FINALIZED)
-        await self._store([outcome for outcome in outcomes if isinstance(outcome, Read)])
+        reads = [outcome for outcome in outcomes if isinstance(outcome, Read)]
         unread = [outcome for outcome in outcomes if isinstance(outcome, Unread)]
+        await self._judge(reads, self._settlement)
+        await self._unpark(reads)
         if park and unread:
             await self._park(unread)
         return unread
@@ -118,9 +132,34 @@ class Pipeline:
         """Shows payments as detected whose transaction is at `confirmed`; settles nothing."""
         outcomes = await self._fetch(found, Commitment.CONFIRMED)
         reads = [outcome for outcome in outcomes if isinstance(outcome, Read)]
-        if reads:
-            await self._write(reads, self._sighting)
+        await self._judge(reads, self._sighting)
         return [outcome for outcome in outcomes if isinstance(outcome, Unread)]
+
+    async def change(
+        self,
+        select: Callable[[], Awaitable[Sequence[Record]]],
+        decide: Callable[[Sequence[Record]], list[Statement]],
+    ) -> bool:
+        """Reads payments, decides, and writes it all or nothing; again if it was stale.
+
+        Returns whether there was anything to write.
+
+        Raises:
+            Conflict: the payments changed each time in between. Come again later.
+        """
+        for _ in range(WRITE_ATTEMPTS_MAX):
+            batch = decide(await select())
+            if not batch:
+                return False
+            try:
+                await self._database.write(batch)
+            except Conflict as error:
+                conflict = error
+                log.info("pipeline.write_repeated", error=str(error))
+                continue
+            self._wake()
+            return True
+        raise Conflict(f"{WRITE_ATTEMPTS_MAX} writes in a row were refused: {conflict}")
 
     # --------------------------------------------------------------------- fetch and decode
 
@@ -151,14 +190,7 @@ class Pipeline:
                         found=found, reason="not_found", detail=f"no node has it {commitment}"
                     )
         except DecodeError as error:
-            log.error("transaction.unreadable", signature=found.signature, error=str(error))
-            return Unread(
-                found=found,
-                reason="malformed",
-                detail=str(error),
-                payload=error.payload,
-                hopeless=True,
-            )
+            return Unread(found=found, reason="malformed", detail=str(error), payload=error.payload)
         except SourceError as error:
             return Unread(found=found, reason="unavailable", detail=str(error))
 
@@ -178,52 +210,30 @@ class Pipeline:
 
     # ----------------------------------------------------------- match, verify, settle, write
 
-    async def _store(self, reads: Sequence[Read]) -> None:
-        if reads:
-            await self._write(reads, self._settlement)
-
-    async def _write(
-        self,
-        reads: Sequence[Read],
-        decide: "Callable[[Record, Sequence[Verdict], int | None], list[Statement]]",
+    async def _judge(
+        self, reads: Sequence[Read], decide: Callable[[Record, Sequence[Verdict]], list[Statement]]
     ) -> None:
-        """Reads what is stored, decides, and writes it all or nothing; again if it was stale."""
+        """Gives each payment that is mentioned its verdicts, and writes what follows."""
         keys = {key for read in reads for key in read.transaction.keys}
-        for _ in range(WRITE_ATTEMPTS_MAX):
-            records = await payments.by_references(self._database, keys)
-            if not records:
-                return
-            frontiers = {f.key: f.block_time for f in await cursors.all_of(self._database)}
-            verdicts = _verdicts(records, reads)
-            batch: list[Statement] = []
-            for record in records:
-                terms = record.payment.terms
-                frontier_time = frontiers.get(terms.watch_key or terms.reference)
-                batch += decide(record, verdicts.get(terms.id, ()), frontier_time)
-            if not batch:
-                return
-            try:
-                await self._database.write(batch)
-            except Conflict as conflict:
-                log.info("pipeline.write_repeated", error=str(conflict))
-                continue
-            self._wake()
-            return
-        raise InvariantError(f"{WRITE_ATTEMPTS_MAX} writes in a row found their payments changed")
 
-    def _settlement(
-        self, record: Record, verdicts: Sequence[Verdict], frontier_time: int | None
-    ) -> list[Statement]:
+        def batch(records: Sequence[Record]) -> list[Statement]:
+            verdicts = _verdicts(records, reads)
+            return [
+                statement
+                for record in records
+                for statement in decide(record, verdicts.get(record.payment.terms.id, ()))
+            ]
+
+        if keys:
+            await self.change(lambda: payments.by_references(self._database, keys), batch)
+
+    def _settlement(self, record: Record, verdicts: Sequence[Verdict]) -> list[Statement]:
         """What new verdicts make of a payment."""
         known = {verdict.signature for verdict in record.verdicts}
         new = [verdict for verdict in verdicts if verdict.signature not in known]
-        if not new:
-            return []
-        return settlement(record, new, frontier_time=frontier_time, now=int(self._clock()))
+        return settlement(record, new, now=int(self._clock())) if new else []
 
-    def _sighting(
-        self, record: Record, verdicts: Sequence[Verdict], frontier_time: int | None
-    ) -> list[Statement]:
+    def _sighting(self, record: Record, verdicts: Sequence[Verdict]) -> list[Statement]:
         """What a sighting makes of a payment that is still open."""
         if record.payment.state.status not in (Status.PENDING, Status.PROCESSING):
             return []
@@ -240,56 +250,61 @@ class Pipeline:
         ]
         if not sightings:
             return []
-        return settlement(
-            record,
-            (),
-            sightings=sightings,
-            frontier_time=frontier_time,
-            now=int(self._clock()),
-        )
+        return settlement(record, sightings=sightings, now=int(self._clock()))
 
     # ------------------------------------------------------------------------------ parking
 
-    async def _park(self, unread: Iterable[Unread]) -> None:
+    async def _park(self, unread: Sequence[Unread]) -> None:
         now = int(self._clock())
         letters = [_letter(each, now) for each in unread]
         await self._database.write([dead_letters.park(letter) for letter in letters])
-        for letter in letters:
-            log.warning(
+        for each, letter in zip(unread, letters, strict=True):
+            say = log.error if each.is_unreadable else log.warning
+            say(
                 "transaction.parked",
                 signature=letter.signature,
                 reason=letter.reason,
                 detail=letter.detail,
                 attempts=letter.attempts,
+                next_try_at=letter.next_try_at,
             )
+
+    async def _unpark(self, reads: Sequence[Read]) -> None:
+        """Takes away the letters of what was examined, whoever brought it."""
+        if reads and await dead_letters.count(self._database):
+            resolved = [dead_letters.resolve(read.transaction.signature) for read in reads]
+            await self._database.write(resolved)
 
 
 def settlement(
     record: Record,
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[Verdict] = (),
     *,
-    frontier_time: int | None,
     now: int,
     sightings: Sequence[Sighting] = (),
     unsighted: Sequence[str] = (),
+    complete_to: int | None = None,
 ) -> list[Statement]:
     """The statements that take a payment from what is stored to what the facts now say.
 
     Args:
         record: the payment as it is stored, with its verdicts and sightings.
         verdicts: new ones.
-        frontier_time: block time up to which the payment's key was swept; None: never.
         now: unix seconds, the time of the events.
         sightings: new ones.
         unsighted: signatures that were sighted and are no more.
+        complete_to: block time up to which nothing that may pay is unknown; None when that
+            cannot be said, and then the payment does not expire.
     """
     before = record.payment
     gone = {*unsighted, *(verdict.signature for verdict in verdicts)}
     left = [s for s in (*record.sightings, *sightings) if s.signature not in gone]
+    if before.state.status is Status.EXPIRED:
+        complete_to = before.terms.expires_at + 1  # it was, and what is complete stays complete
     state = fold(
         before.terms,
         (*record.verdicts, *verdicts),
-        frontier_time=frontier_time,
+        frontier_time=complete_to,
         sighted=bool(left),
         canceled_at=before.state.canceled_at,
     )
@@ -311,24 +326,60 @@ def settlement(
 def _verdicts(records: Sequence[Record], reads: Sequence[Read]) -> dict[str, list[Verdict]]:
     """The verdicts of all transactions, by payment, each transaction judged once."""
     by_reference = {record.payment.terms.reference: record.payment.terms for record in records}
+    credited = _credited(records)
     found: dict[str, list[Verdict]] = {}
-    seen: set[str] = set()
-    for read in reads:
-        transaction = read.transaction
-        if transaction.signature in seen:
-            continue
-        seen.add(transaction.signature)
-        named = [by_reference[key] for key in transaction.keys if key in by_reference]
-        for verdict in verify(
-            mentioned(named, transaction), transaction, block_time=read.block_time
-        ):
-            found.setdefault(verdict.payment_id, []).append(verdict)
+    for signature, read in {read.transaction.signature: read for read in reads}.items():
+        named = mentioned(
+            [by_reference[key] for key in read.transaction.keys if key in by_reference],
+            read.transaction,
+        )
+        holders = credited.get(signature, {})
+        for verdict in verify(named, read.transaction, block_time=read.block_time):
+            found.setdefault(verdict.payment_id, []).append(_without_taken(verdict, holders))
     return found
+
+
+def _credited(records: Sequence[Record]) -> dict[str, dict[LegName, str]]:
+    """Signature -> leg -> the payment that it is stored for."""
+    credited: dict[str, dict[LegName, str]] = {}
+    for record in records:
+        for verdict in record.verdicts:
+            holders = credited.setdefault(verdict.signature, {})
+            holders |= dict.fromkeys(map(_name, verdict.legs), verdict.payment_id)
+    return credited
+
+
+def _without_taken(verdict: Verdict, holders: Mapping[LegName, str]) -> Verdict:
+    """The verdict less the legs that another payment got when this one did not exist yet.
+
+    Whoever creates a payment may name a reference that stands in a transaction of long ago.
+    """
+    left = [
+        leg
+        for leg in verdict.legs
+        if holders.get(_name(leg), verdict.payment_id) == verdict.payment_id
+    ]
+    if len(left) == len(verdict.legs):
+        return verdict
+    evidence, bound = verdict.evidence, sum(leg.net for leg in left)
+    taken = sum(leg.net for leg in verdict.legs) - bound
+    return replace(
+        verdict,
+        credit=max(0, min(bound - evidence.debited, verdict.credit)),
+        reasons=tuple(sorted({*verdict.reasons, Reason.ALREADY_ALLOCATED})),
+        evidence=replace(evidence, bound=bound, other_inflow=evidence.other_inflow + taken),
+        legs=tuple(left),
+    )
+
+
+def _name(leg: CreditedLeg) -> LegName:
+    return leg.outer, leg.inner, leg.sub
 
 
 def _letter(unread: Unread, now: int) -> DeadLetter:
     found, attempts = unread.found, unread.found.attempts + 1
     delay_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(attempts - 1, 30))
+    is_given_up = unread.is_unreadable and attempts >= UNREADABLE_ATTEMPTS_MAX
     return DeadLetter(
         signature=found.signature,
         key=found.key,
@@ -337,7 +388,7 @@ def _letter(unread: Unread, now: int) -> DeadLetter:
         detail=unread.detail,
         payload=None if unread.payload is None else unread.payload[:PAYLOAD_BYTES_MAX],
         attempts=attempts,
-        next_try_at=None if unread.hopeless else now + delay_s,
+        next_try_at=None if is_given_up else now + delay_s,
         created_at=now,
         updated_at=now,
     )

@@ -6,24 +6,28 @@ sends each down the road, and only then moves the key's frontier. A crash in bet
 nothing: the next sweep reads the same again, and finds most of it stored.
 
 The finalized slot is read *before* the first page, and the node is told to answer from a state
-no older than that. What is finalized while paging belongs to the next sweep.
+no older than that. What is finalized while paging belongs to the next sweep. Where several
+endpoints must agree, as many must list the key: the frontier says that there is nothing more,
+and a list is no more to be believed than a transaction.
+
+Only here do payments expire, and only when nothing that may pay them is unknown.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
 
-from indexer.core.types import Commitment
 from indexer.errors import Conflict, SourceError, SourceUnavailable, StoreUnavailable
 from indexer.pipeline import Found, Pipeline, settlement
+from indexer.sources.endpoint import Endpoint
 from indexer.sources.rpc import Rpc, SignatureRow
-from indexer.watch import Watched
 from store import cursors, dead_letters, payments
 from store.cursors import Frontier
-from store.database import Database
+from store.database import Database, Statement
+from store.payments import Record
 
 
 log = structlog.get_logger(__name__)
@@ -35,7 +39,8 @@ SWEEP_SOON_S: Final = 1.0
 #: Seconds of pause after a sweep that failed.
 SWEEP_PAUSE_S: Final = 2.0
 #: Slots before the frontier that are read again each time: nodes behind one address differ, and
-#: some list a transaction a little after it was finalized. About two minutes.
+#: some list a transaction a little after it was finalized. About two minutes. A node that is
+#: further behind than this is in trouble.
 OVERLAP_SLOTS: Final = 512
 #: Signatures of one page, the most that nodes give.
 PAGE_SIZE: Final = 1_000
@@ -58,17 +63,24 @@ class Sweeper:
         database: Database,
         rpc: Rpc,
         pipeline: Pipeline,
-        watched: Watched,
+        keys: Callable[[], Iterable[str]],
         *,
         clock: Callable[[], float],
-        wake: Callable[[], None],
     ) -> None:
+        """Nothing is asked before `run`.
+
+        Args:
+            database: keeps the frontiers.
+            rpc: lists what carries a key.
+            pipeline: examines it.
+            keys: whose turn it is; called at the beginning of each round.
+            clock: unix seconds.
+        """
         self._database = database
         self._rpc = rpc
         self._pipeline = pipeline
-        self._watched = watched
+        self._keys = keys
         self._clock = clock
-        self._wake = wake
         self._asked = asyncio.Event()
         self._live_slot = 0
         self._stored: OrderedDict[str, None] = OrderedDict()
@@ -94,9 +106,7 @@ class Sweeper:
             try:
                 reached = await self._round()
             except (SourceError, StoreUnavailable, Conflict) as error:
-                if self.problem is None or self.problem != str(error):
-                    log.warning("sweep.failed", error=str(error))
-                self.problem = str(error)
+                self._failed(error)
                 await asyncio.sleep(SWEEP_PAUSE_S)
                 continue
             self.problem = None
@@ -108,8 +118,25 @@ class Sweeper:
 
     async def _round(self) -> int:
         """One sweep of each key whose turn it is; the lowest slot that all of them reached."""
-        reached = [await self.sweep(key) for key in self._watched.next_to_sweep()]
+        reached: list[int] = []
+        failure: SourceError | Conflict | None = None
+        for key in self._keys():
+            try:
+                reached.append(await self.sweep(key))
+            except (SourceError, Conflict) as error:
+                if self._rpc.problem is not None:
+                    raise
+                # It may be only this key's list that no node can give: the others get their turn.
+                self._failed(error)
+                failure = error
+        if failure is not None:
+            raise failure
         return min(reached, default=0)
+
+    def _failed(self, error: Exception) -> None:
+        if self.problem != str(error):
+            log.warning("sweep.failed", error=str(error))
+        self.problem = str(error)
 
     async def sweep(self, key: str) -> int:
         """Stores everything finalized that carries the key; returns the slot it is complete to.
@@ -117,16 +144,13 @@ class Sweeper:
         Raises:
             SourceError: the chain side gave no complete answer; the frontier has not moved.
         """
-        finalized = await self._rpc.slot(Commitment.FINALIZED)
-        block_time = await self._rpc.block_time(finalized)
+        finalized = await self._rpc.finalized_slot()
         known = await cursors.get(self._database, key)
-        if known is not None and finalized < known.slot:
-            raise SourceUnavailable(
-                f"the node's finalized slot {finalized} is behind our frontier {known.slot}"
-            )
+        if known is not None and finalized <= known.slot:
+            return self._nothing_new(known, finalized)
+        block_time = await self._rpc.block_time(finalized)
         floor = 0 if known is None else max(0, known.slot - OVERLAP_SLOTS)
-        async for rows in self._chunks(key, floor, finalized):
-            await self._examine(key, rows)
+        await self._examine_all(key, floor, finalized)
         frontier = Frontier(
             key=key,
             slot=finalized,
@@ -137,45 +161,69 @@ class Sweeper:
         await self._expire(frontier)
         return finalized
 
+    def _nothing_new(self, known: Frontier, finalized: int) -> int:
+        """The frontier stays, and grows old: that is how a chain that stands still is seen."""
+        if finalized < known.slot - OVERLAP_SLOTS:
+            raise SourceUnavailable(
+                f"the finalized slot {finalized} is far behind our frontier {known.slot}"
+            )
+        return known.slot
+
     # --------------------------------------------------------------------- listing signatures
 
+    async def _examine_all(self, key: str, floor: int, finalized: int) -> None:
+        """Examines what `quorum` endpoints list; with a quorum of one, any of them may answer."""
+        if self._rpc.quorum == 1:
+            async for rows in self._chunks(key, floor, finalized, None):
+                await self._examine(key, rows)
+            return
+        complete, problem = 0, None
+        for endpoint in await self._rpc.awake():
+            try:
+                async for rows in self._chunks(key, floor, finalized, endpoint):
+                    await self._examine(key, rows)
+            except SourceError as error:
+                problem = error
+                continue
+            complete += 1
+            if complete == self._rpc.quorum:
+                return
+        raise SourceUnavailable(
+            f"{complete} of {self._rpc.quorum} endpoints listed all signatures: {problem}"
+        ) from problem
+
     async def _chunks(
-        self, key: str, floor: int, finalized: int
+        self, key: str, floor: int, finalized: int, endpoint: Endpoint | None
     ) -> AsyncIterator[list[SignatureRow]]:
         """Signatures from the newest back to `floor`; each chunk oldest first."""
+
+        async def list_before(signature: str | None) -> list[SignatureRow]:
+            return await self._rpc.signatures_for_address(
+                key,
+                before=signature,
+                limit=PAGE_SIZE,
+                min_context_slot=finalized,
+                endpoint=endpoint,
+            )
+
         chunk: list[SignatureRow] = []
-        previous: list[SignatureRow] = []
-        before: str | None = None
+        last_two: list[str | None] = [None, None]
         pages = 0
         while True:
-            page = await self._rpc.signatures_for_address(
-                key, before=before, limit=PAGE_SIZE, min_context_slot=finalized
-            )
-            if not page and len(previous) == PAGE_SIZE:
-                await self._check_end(key, previous, finalized)
+            page = await list_before(last_two[1])
+            if not page and last_two[1] is not None:
+                page = _after(last_two[1], await list_before(last_two[0]))
             chunk += [row for row in page if floor <= row.slot <= finalized]
             pages += 1
-            # A short page proves nothing (nodes cut them as they like): only an empty one, or
-            # one that reaches back to what is known, is the end.
+            # A short page proves nothing (nodes cut them as they like): only one that reaches
+            # back to what is known, or none at all, is the end.
             is_last = not page or page[-1].slot < floor
             if is_last or pages % CHUNK_PAGES_MAX == 0:
                 yield self._new_ones(chunk)
                 chunk = []
             if is_last:
                 return
-            before, previous = page[-1].signature, page
-
-    async def _check_end(self, key: str, previous: Sequence[SignatureRow], finalized: int) -> None:
-        """Tells the end of history from a node that does not know `before`.
-
-        Older nodes answer an unknown `before` with an empty page. One that knows the page's
-        last but one signature also knows the last.
-        """
-        again = await self._rpc.signatures_for_address(
-            key, before=previous[-2].signature, limit=1, min_context_slot=finalized
-        )
-        if [row.signature for row in again] != [previous[-1].signature]:
-            raise SourceUnavailable("the node lost its place in the list of signatures")
+            last_two = [*last_two, *(row.signature for row in page)][-2:]
 
     def _new_ones(self, rows: Sequence[SignatureRow]) -> list[SignatureRow]:
         """Those worth fetching, oldest first: a failed transaction moved nothing."""
@@ -211,24 +259,42 @@ class Sweeper:
 
     async def _expire(self, frontier: Frontier) -> None:
         """Expires what the frontier has passed, unless something that may pay is still parked."""
-        if await dead_letters.holding(self._database):
-            return
-        while True:
-            records = await payments.expirable(
+
+        async def select() -> Sequence[Record]:
+            if await dead_letters.holding(self._database):
+                return ()
+            return await payments.expirable(
                 self._database, key=frontier.key, block_time=frontier.block_time, limit=EXPIRY_BATCH
             )
-            if not records:
-                return
+
+        def expire(records: Sequence[Record]) -> list[Statement]:
             now = int(self._clock())
-            batch = [
+            return [
                 statement
                 for record in records
-                for statement in settlement(record, (), frontier_time=frontier.block_time, now=now)
+                if not _is_in_doubt(record, frontier)
+                for statement in settlement(record, now=now, complete_to=frontier.block_time)
             ]
-            if not batch:  # all of them are held for review
-                return
-            await self._database.write(batch)
-            self._wake()
+
+        while await self._pipeline.change(select, expire):
+            pass
+
+
+def _is_in_doubt(record: Record, frontier: Frontier) -> bool:
+    """Something was sighted in a slot that is final now, and is not judged or taken back yet."""
+    return any(sighting.slot <= frontier.slot for sighting in record.sightings)
+
+
+def _after(signature: str, rows: Sequence[SignatureRow]) -> list[SignatureRow]:
+    """What follows a signature in a list that was asked for from the row before it.
+
+    Tells the end of history from a node that does not know the signature: older ones answer an
+    unknown `before` with an empty page.
+    """
+    names = [row.signature for row in rows]
+    if signature not in names:
+        raise SourceUnavailable("the node lost its place in the list of signatures")
+    return list(rows[names.index(signature) + 1 :])
 
 
 def _found(key: str, row: SignatureRow) -> Found:

@@ -187,7 +187,6 @@ def transaction(
     static = _static_keys(executed, fee_payer, [row.account for row in tokens], loaded)
     keys = (*static, *loaded)
     gained = _lamports_gained(executed, err, extra_lamports, keys[0], fee)
-    before = {account: (lamports or {}).get(account, START_LAMPORTS) for account in keys}
     landed: dict[str, Any] = {
         "slot": slot,
         "blockTime": block_time,
@@ -198,13 +197,9 @@ def transaction(
             "fee": fee,
             "computeUnitsConsumed": 450,
             "innerInstructions": _inner(inner, keys),
-            "loadedAddresses": {
-                "writable": list(loaded_writable),
-                "readonly": list(loaded_readonly),
-            },
+            "loadedAddresses": {"writable": [*loaded_writable], "readonly": [*loaded_readonly]},
             "logMessages": [],
-            "preBalances": [before[account] for account in keys],
-            "postBalances": [before[account] + gained.get(account, 0) for account in keys],
+            **_lamport_balances(lamports or {}, gained, keys),
             **_token_balances(tokens, _tokens_gained(executed, err, extra_tokens), keys),
             "rewards": [],
         },
@@ -322,6 +317,18 @@ def _lamports_gained(
 ) -> dict[str, int]:
     changes = [] if err is not None else [change for ix in executed for change in ix.lamports]
     return _summed([*changes, *(extra or {}).items(), (payer, -fee)])
+
+
+def _lamport_balances(
+    before: Mapping[str, int], gained: Mapping[str, int], keys: Sequence[str]
+) -> dict[str, list[int]]:
+    held = [before.get(account, START_LAMPORTS) for account in keys]
+    return {
+        "preBalances": held,
+        "postBalances": [
+            amount + gained.get(account, 0) for account, amount in zip(keys, held, strict=True)
+        ],
+    }
 
 
 def _tokens_gained(

@@ -41,10 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: for `--help` and unusable arguments.
     """
     arguments = build_parser().parse_args(argv)
-    command: Command = arguments.command
     try:
-        settings = _settings(arguments, command) if command.configured else Settings()
-        return asyncio.run(command.run(arguments, settings))
+        return _run(arguments)
     except BrokenPipeError:
         # The reader, such as `head`, has what it wanted. Python would complain at exit when it
         # flushes what nobody reads.
@@ -53,12 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C")
     except AxiomError as error:
-        return _explain([error])
+        return explain([error])
     except BaseExceptionGroup as group:
         errors = [error for error in _leaves(group) if isinstance(error, AxiomError)]
         if len(errors) < len(list(_leaves(group))):
             raise
-        return _explain(errors)
+        return explain(errors)
+
+
+def _run(arguments: Namespace) -> int:
+    command: Command = arguments.command
+    settings = _settings(arguments, command) if command.configured else Settings()
+    code = asyncio.run(command.run(arguments, settings))
+    sys.stdout.flush()
+    return code
 
 
 def _settings(arguments: Namespace, command: Command) -> Settings:
@@ -83,7 +89,7 @@ def _level(level: LogLevel, voice: Voice) -> LogLevel:
             assert_never(voice)
 
 
-def _explain(errors: Sequence[AxiomError]) -> int:
+def explain(errors: Sequence[AxiomError]) -> int:
     """One line for each; a wrong setting or argument decides the exit code."""
     codes = set()
     for error in errors:

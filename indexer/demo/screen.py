@@ -79,15 +79,22 @@ class Screen:
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
         elif not self._console.is_terminal:
-            facts = [
-                row.status,
-                f"paid {row.paid}",
-                f"received {row.received} of {row.asked}",
-                *(["late"] if row.late else []),
-                *([f"seen after {row.seen_s:.1f} s"] if row.seen_s is not None else []),
-                *([f"settled after {row.settled_s:.1f} s"] if row.settled_s is not None else []),
-                *([] if row.right is None else [_verdict(row)]),
-            ]
+            facts = (
+                [_verdict(row)]
+                if row.right is not None
+                else [
+                    row.status,
+                    f"paid {row.paid}",
+                    f"received {row.received} of {row.asked}",
+                    *(["late"] if row.late else []),
+                    *([f"seen after {row.seen_s:.1f} s"] if row.seen_s is not None else []),
+                    *(
+                        [f"settled after {row.settled_s:.1f} s"]
+                        if row.settled_s is not None
+                        else []
+                    ),
+                ]
+            )
             self.say(f"{row.story}: {', '.join(facts)}")
 
     def _table(self) -> Table:

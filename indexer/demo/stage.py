@@ -11,6 +11,7 @@ from typing import Final
 
 from indexer import daemon
 from indexer.demo.cluster import Cluster
+from indexer.demo.part import DemoFailed
 from indexer.demo.shop import Shop
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.tokens import Token
@@ -21,7 +22,7 @@ from store.database import open_database
 
 
 #: A token made for the demo, of 6 decimals as those that stand for a dollar.
-TOKEN: Final = "DUSD"
+SYMBOL: Final = "DUSD"
 
 #: Slower than in tests, so that a person can see `processing` before `settled`.
 _SLOT_TIME_MS: Final = 100
@@ -61,9 +62,10 @@ async def stage(
         say: is told what is being done.
     """
     say("starting a Solana runtime on this machine (the first time it is fetched)")
-    async with Surfnet.running(slot_time_ms=_SLOT_TIME_MS) as surfnet, Cluster(
-        surfnet.rpc_url
-    ) as cluster:
+    async with (
+        Surfnet.running(slot_time_ms=_SLOT_TIME_MS) as surfnet,
+        Cluster(surfnet.rpc_url) as cluster,
+    ):
         bank = Wallet(cluster, surfnet.payer)
         token = await bank.create_token(decimals=_TOKEN_DECIMALS, supply=_TOKEN_SUPPLY)
         # A shop that has been paid before: dust can only be sent to an account that exists.
@@ -75,7 +77,7 @@ async def stage(
             ws_urls=(surfnet.ws_url,),
             rpc_rate=0,
             recipient=str(owner.key),
-            tokens={"SOL": None, TOKEN: str(token.mint)},
+            tokens={"SOL": None, SYMBOL: str(token.mint)},
             port=port,
         )
         key = await _key(settings, clock)
@@ -112,17 +114,18 @@ async def _running(
     """The daemon, from when it is ready until it has ended in order."""
     stop, ready = asyncio.Event(), asyncio.Event()
     product = asyncio.create_task(
-        daemon.run(
-            settings, clock=clock, indexer=True, api=True, stop=stop, on_ready=ready.set
-        )
+        daemon.run(settings, clock=clock, indexer=True, api=True, stop=stop, on_ready=ready.set)
     )
     try:
         waiting = asyncio.create_task(ready.wait())
-        async with asyncio.timeout(_READY_TIMEOUT_S):
-            await asyncio.wait({product, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {product, waiting}, timeout=_READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+        )
         waiting.cancel()
         if product.done():
             product.result()
+        if not ready.is_set():
+            raise DemoFailed(f"indexer and API are not ready after {_READY_TIMEOUT_S} s")
         yield product
     finally:
         stop.set()

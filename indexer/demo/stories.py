@@ -43,7 +43,7 @@ class Story:
 
     Attributes:
         name: for the table.
-        token: symbol.
+        symbol: of what is paid in.
         amount: decimal text.
         happens: what the payer does.
         paid, late, received: of the settled payment; `received` in decimal text.
@@ -51,7 +51,7 @@ class Story:
     """
 
     name: str
-    token: str
+    symbol: str
     amount: str
     happens: Callable[[Payer], Awaitable[None]]
     paid: Paid
@@ -90,12 +90,12 @@ async def _too_late(payer: Payer) -> None:
     await payer.pay()
 
 
-def stories(token: str) -> tuple[Story, ...]:
-    """The stories of the demo, in SOL and in a token of 6 decimals."""
+def stories(symbol: str) -> tuple[Story, ...]:
+    """The stories of the demo, in SOL and in the token of that symbol."""
     return (
         Story(
             name="paid at once",
-            token="SOL",
+            symbol="SOL",
             amount="0.25",
             happens=_at_once,
             paid=Paid.EXACT,
@@ -103,7 +103,7 @@ def stories(token: str) -> tuple[Story, ...]:
         ),
         Story(
             name="paid in a token",
-            token=token,
+            symbol=symbol,
             amount="12.5",
             happens=_at_once,
             paid=Paid.EXACT,
@@ -111,7 +111,7 @@ def stories(token: str) -> tuple[Story, ...]:
         ),
         Story(
             name="half, then the rest",
-            token=token,
+            symbol=symbol,
             amount="40",
             happens=_in_two_parts,
             paid=Paid.EXACT,
@@ -119,7 +119,7 @@ def stories(token: str) -> tuple[Story, ...]:
         ),
         Story(
             name="dust first",
-            token="SOL",
+            symbol="SOL",
             amount="0.1",
             happens=_after_dust,
             paid=Paid.OVER,
@@ -127,7 +127,7 @@ def stories(token: str) -> tuple[Story, ...]:
         ),
         Story(
             name="a failing transfer first",
-            token="SOL",
+            symbol="SOL",
             amount="0.3",
             happens=_after_a_failure,
             paid=Paid.EXACT,
@@ -135,7 +135,7 @@ def stories(token: str) -> tuple[Story, ...]:
         ),
         Story(
             name="too much",
-            token=token,
+            symbol=symbol,
             amount="8",
             happens=_too_much,
             paid=Paid.OVER,
@@ -143,7 +143,7 @@ def stories(token: str) -> tuple[Story, ...]:
         ),
         Story(
             name="too late, within grace",
-            token="SOL",
+            symbol="SOL",
             amount="0.5",
             happens=_too_late,
             paid=Paid.EXACT,

@@ -150,8 +150,9 @@ class Endpoint:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
+            # The semaphore bounds the connections: waiting for one must not count as silence.
             connector=aiohttp.TCPConnector(
-                limit=self.bounds.concurrency, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60
+                limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60
             ),
             headers={"Content-Type": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),

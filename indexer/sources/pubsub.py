@@ -134,8 +134,8 @@ class PubSub:
         self,
         url: str,
         keys: Callable[[], Collection[str]],
-        on_signature: Callable[[str, int], None],
-        on_subscribed: Callable[[int], None],
+        on_signature: Callable[[str, int], object],
+        on_subscribed: Callable[[int], object],
         *,
         silence_s_min: float = SILENCE_S_MIN,
         draw: Callable[[], float] = random.random,
@@ -227,6 +227,8 @@ class PubSub:
             for key in live.subscribed.keys() - set(wanted):
                 await self._send(live, "logsUnsubscribe", [live.subscribed.pop(key)])
             live.refused &= set(wanted)
+            if live.announced and not live.refused:
+                self.problem = None
             asked = {*live.subscribed, *live.waiting.values()}
             await self._subscribe(
                 live,
@@ -340,8 +342,8 @@ class PubSub:
 
     def _heard_notice(self, error: Any) -> None:
         """Some servers say why they are about to close, without an id."""
-        self.problem = str(wire.refused(self._asked("notice"), error).error)
-        _log.warning("pubsub.notice", endpoint=self.name, problem=self.problem)
+        notice = str(wire.refused(self._asked("notice"), error).error)
+        _log.warning("pubsub.notice", endpoint=self.name, notice=notice)
 
     # -------------------------------------------------------------------- errors
 

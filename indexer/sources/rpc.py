@@ -20,7 +20,7 @@ import msgspec
 
 from indexer.core.account import Account
 from indexer.core.types import Commitment
-from indexer.errors import ConfigError, SourceRejected, SourceUnavailable
+from indexer.errors import ConfigError, SourceError, SourceRejected, SourceUnavailable
 from indexer.sources import wire
 from indexer.sources.endpoint import Bounds, Endpoint
 from indexer.sources.retry import backoff
@@ -237,8 +237,11 @@ class Rpc:
         before: str | None = None,
         limit: int = SIGNATURES_PAGE_MAX,
         min_context_slot: int | None = None,
+        endpoint: Endpoint | None = None,
     ) -> list[SignatureRow]:
         """One page of the finalized transactions that name `key`, newest first.
+
+        From any endpoint, with retries; or from the one that is given, which is asked once.
 
         A short page is no proof of the end: a node may keep less history. The page starts after
         the signature `before`; newer nodes refuse one that they do not know (`SourceRejected`,
@@ -250,7 +253,11 @@ class Rpc:
             options["before"] = before
         if min_context_slot is not None and not await self._takes_it_for_a_filter():
             options["minContextSlot"] = min_context_slot
-        rows = await self._read(list[_Row], "getSignaturesForAddress", [key, options])
+        method, params = "getSignaturesForAddress", [key, options]
+        if endpoint is None:
+            rows = await self._read(list[_Row], method, params)
+        else:
+            rows = endpoint.decode(await endpoint.call(method, params), list[_Row], method)
         return [
             SignatureRow(
                 row.signature, row.slot, row.err is not None, row.block_time, row.transaction_index
@@ -280,6 +287,34 @@ class Rpc:
     async def slot(self, commitment: Commitment) -> int:
         """The highest slot at that commitment."""
         return await self._read(int, "getSlot", [{"commitment": commitment}])
+
+    async def finalized_slot(self) -> int:
+        """The highest slot that `quorum` endpoints say is finalized, at most 2 s old.
+
+        A node that stands still holds nobody up, and one that runs ahead is not believed alone.
+
+        Raises:
+            SourceUnavailable: fewer endpoints say anything.
+        """
+        errors: list[SourceError] = []
+
+        async def ask(endpoint: Endpoint) -> int | None:
+            try:
+                return await endpoint.finalized_slot()
+            except SourceError as error:
+                errors.append(error)
+                return None
+
+        delays = backoff(self.draw)
+        for _ in range(ROUNDS_MAX):
+            answers = await asyncio.gather(*(ask(endpoint) for endpoint in await self.awake()))
+            slots = sorted(slot for slot in answers if slot is not None)
+            if len(slots) >= self.quorum:
+                return slots[-self.quorum]
+            await asyncio.sleep(next(delays))
+        raise SourceUnavailable(
+            f"{len(slots)} of {self.quorum} endpoints say which slot is finalized: {errors[-1:]}"
+        ) from next(iter(errors), None)
 
     async def block_time(self, slot: int) -> int | None:
         """When the block of that slot was made, in unix seconds.

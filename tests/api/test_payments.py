@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from api.limits import BODY_BYTES_MAX
 from indexer.core.solana_pay import parse
 from indexer.core.types import Status
-from indexer.errors import SourceUnavailable
+from indexer.errors import SourceUnavailable, StoreUnavailable
 from store import events, payments
 from tests.api.running import (
     MERCHANT,
@@ -225,6 +225,24 @@ async def test_when_the_chain_is_down_nothing_is_stored_and_the_key_is_not_burnt
     assert "Idempotent-Replayed" not in response.headers
 
 
+async def test_when_the_database_is_away_the_same_request_works_later(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_batch: Any) -> Any:
+        raise StoreUnavailable("/var/secret/axiom.db is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api.database, "write", fail)
+        status, problem, response = await post(api, json.dumps(SOLD).encode())
+    assert (status, problem["code"]) == (503, "store_unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+    assert "secret" not in json.dumps(problem)
+
+    status, _, _ = await post(api, json.dumps(SOLD).encode())
+    assert status == 201
+    assert len(await stored(api)) == 1
+
+
 text = st.text(max_size=60)
 value = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | text,
@@ -372,6 +390,7 @@ async def test_a_bad_filter_is_refused_by_name(api: Api) -> None:
 
 async def test_a_pending_payment_is_canceled_once(api: Api) -> None:
     payment = await api.create()
+    woken = api.wakeups.count
 
     for _ in range(2):
         status, canceled = await api.post(f"/api/pay/{payment['id']}/cancel", api.writer)
@@ -379,6 +398,7 @@ async def test_a_pending_payment_is_canceled_once(api: Api) -> None:
 
     types = [event.type for event in await events.after(api.database, 0, limit=10)]
     assert types == ["payment.created", "payment.canceled"]
+    assert api.wakeups.count == woken + 1
 
 
 @pytest.mark.parametrize("status", [Status.PROCESSING, Status.SETTLED, Status.EXPIRED])

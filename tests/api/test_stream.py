@@ -1,5 +1,6 @@
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ from tests.api.sse import Message, Reader, stream
 
 def path_of(payment: dict[str, Any]) -> str:
     return f"/api/sse/payments/{payment['id']}"
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 async def first(reader: Reader) -> Message:
@@ -232,10 +239,85 @@ async def test_a_slow_client_gets_every_event_once(tmp_path: Path) -> None:
             await first(reader)
             for part in range(10):
                 await api.publish(payment["id"], 200, first=1_000 + part * 200)
-            await asyncio.sleep(0.2)
+            [follower] = api.app.state.context.hub._of_payment[payment["id"]]
+            await eventually(lambda: not follower.live)
             messages = [await first(reader) for _ in range(2_000)]
 
         assert [message.id for message in messages] == [str(n) for n in range(2, 2_002)]
+
+
+async def test_an_event_that_is_committed_during_a_read_is_not_lost(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is too late for the read and too early for the hub: the read is done again."""
+    payment = await api.create()
+    served_by: hub.Hub = api.app.state.context.hub
+    read = served_by.read
+    reads = 0
+
+    async def read_and_then_commit(follower: hub.Follower) -> Any:
+        nonlocal reads
+        reads += 1
+        page = await read(follower)
+        if reads == 1:
+            await api.publish(payment["id"], 1)
+            await eventually(lambda: follower.behind)
+        return page
+
+    async def is_over(follower: hub.Follower) -> bool:
+        await api.publish(payment["id"], 1, first=2_000)
+        await eventually(lambda: follower.last_seq == 3)
+        return True
+
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    monkeypatch.setattr(served_by, "read", read_and_then_commit)
+    made = stream_module.Stream(
+        served_by, first=b"", payment_id=payment["id"], last_seq=1, is_over=is_over
+    )
+    async with asyncio.timeout(10):
+        await made({}, asyncio.Event().wait, send)  # type: ignore[arg-type] # says nothing, ever
+
+    assert [frame.split(b"\n")[0] for frame in sent if b"data" in frame] == [b"id: 2", b"id: 3"]
+
+
+async def test_a_ring_before_the_wait_is_not_slept_through(api: Api) -> None:
+    """What rings while the stream looks whether it is over is found right before the wait."""
+    looks = 0
+
+    async def is_over(follower: hub.Follower) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            follower.fall_behind()
+        return looks > 1
+
+    async def send(_message: Any) -> None:
+        pass
+
+    made = stream_module.Stream(
+        api.app.state.context.hub, first=b"", payment_id=None, last_seq=0, is_over=is_over
+    )
+    async with asyncio.timeout(5):
+        await made({}, asyncio.Event().wait, send)  # type: ignore[arg-type] # says nothing, ever
+
+    assert looks == 2
+
+
+async def test_a_number_that_was_never_given_out_ends_nothing(api: Api) -> None:
+    """Such as after a database was restored: the client is told how things stand."""
+    payment = await api.create()
+    await api.settle(payment["id"], 12_500_000)
+
+    async with stream(api.session, path_of(payment), {"Last-Event-ID": "999"}) as reader:
+        assert [message.event for message in await reader.rest()] == ["payment"]
+    headers = {**api.reader, "Last-Event-ID": "999"}
+    async with stream(api.session, "/api/sse/events", headers) as reader:
+        await api.create(order_id="next")
+        assert (await first(reader)).id == "3"
 
 
 # ------------------------------------------------------------------------------- of a merchant
@@ -340,9 +422,7 @@ async def test_a_client_that_left_frees_its_place(
         async with stream(api.session, path_of(payment)) as reader:
             assert (await first(reader)).event == "payment"
             reader.response.close()
-        async with asyncio.timeout(5):
-            while served_by.full:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not served_by.full)
 
 
 async def test_a_shutdown_ends_all_streams(api: Api) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -12,13 +12,13 @@ from typing import Self
 from solders.keypair import Keypair
 
 from indexer import daemon
-from indexer.core import creation, events
+from indexer.core import creation, events, settle
 from indexer.core.payment import Payment
 from indexer.core.types import Status
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
-from store import events as event_log, migrate, payments
+from store import cursors, events as event_log, migrate, payments
 from store.database import Database, open_database
 from store.events import StoredEvent
 from store.payments import Record
@@ -31,10 +31,11 @@ PATIENCE_S = 30.0
 class Deployment:
     """One database file, and daemons over it that the test starts, stops and starts again."""
 
-    def __init__(self, settings: Settings, database: Database, watch_key: str) -> None:
+    def __init__(self, settings: Settings, database: Database, watch_key: str, rpc: Rpc) -> None:
         self.settings = settings
         self.database = database
         self.watch_key = watch_key
+        self._rpc = rpc
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -45,14 +46,15 @@ class Deployment:
     ) -> AsyncIterator[Self]:
         """A migrated database; no daemon runs yet."""
         settings = settings_for(surfnet, folder, tokens)
-        database = await open_database(settings.database_url)
-        await migrate.migrate(database)
-        deployment = cls(settings, database, await daemon.the_watch_key(database, settings))
-        try:
+        async with AsyncExitStack() as stack:
+            database = await open_database(settings.database_url)
+            stack.push_async_callback(database.close)
+            await migrate.migrate(database)
+            rpc = await stack.enter_async_context(Rpc(settings.rpc_urls))
+            watch_key = await daemon.the_watch_key(database, settings)
+            deployment = cls(settings, database, watch_key, rpc)
+            stack.push_async_callback(deployment.stop)
             yield deployment
-        finally:
-            await deployment.stop()
-            await database.close()
 
     # ------------------------------------------------------------------------------ daemons
 
@@ -102,6 +104,7 @@ class Deployment:
         *,
         recipient: str | None = None,
         reference: str | None = None,
+        memo: str | None = None,
         expires_in_s: int | None = None,
         grace_s: int | None = None,
     ) -> Payment:
@@ -112,6 +115,7 @@ class Deployment:
             token=token,
             recipient=recipient or str(Keypair().pubkey()),
             reference=reference,
+            memo=memo,
             expires_in_s=expires_in_s,
         )
         policy = creation.Policy(
@@ -121,17 +125,16 @@ class Deployment:
             grace_s=self.settings.late_grace_s if grace_s is None else grace_s,
             watch_key=self.watch_key,
         )
-        async with Rpc(self.settings.rpc_urls) as rpc:
-            keys = creation.keys_to_read(request, policy)
-            payment, _ = creation.create(
-                request,
-                policy,
-                {key: await rpc.account(key) for key in keys},
-                rent_exempt_minimum=await rpc.rent_exempt_minimum(),
-                id=creation.payment_id(secrets.token_bytes(16)),
-                fresh_reference=creation.reference(secrets.token_bytes(32)),
-                now=now,
-            )
+        keys = creation.keys_to_read(request, policy)
+        payment, _ = creation.create(
+            request,
+            policy,
+            {key: await self._rpc.account(key) for key in keys},
+            rent_exempt_minimum=await self._rpc.rent_exempt_minimum(),
+            id=creation.payment_id(secrets.token_bytes(16)),
+            fresh_reference=creation.reference(secrets.token_bytes(32)),
+            now=now,
+        )
         await self.database.write(payments.insert(payment, events.created(payment, now)))
         return payment
 
@@ -154,13 +157,22 @@ class Deployment:
         except TimeoutError:
             raise AssertionError(f"in {PATIENCE_S} s it only came to {last}") from None
 
-    async def swept_past(self, slot: int) -> None:
-        """Waits until a sweep that reaches beyond `slot` is complete."""
-        from store import cursors  # noqa: PLC0415 - only here
+    async def cancel(self, payment: Payment) -> Payment:
+        """The payment, taken back as the API and the command line do it."""
+        before, now = (await self.record(payment)).payment, int(time.time())
+        canceled = settle.cancel(before, now)
+        event = events.canceled(canceled, now)
+        await self.database.write(payments.save(before, canceled, events=[event], now=now))
+        return canceled
 
+    async def swept_past(self, slot: int, key: str | None = None) -> None:
+        """Waits until a sweep of the key that reaches beyond `slot` is complete.
+
+        `key` is the watch key when None.
+        """
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                frontier = await cursors.get(self.database, self.watch_key)
+                frontier = await cursors.get(self.database, key or self.watch_key)
                 if frontier is not None and frontier.slot > slot:
                     return
                 await asyncio.sleep(0.05)

@@ -38,7 +38,7 @@ COUNT = Statement("SELECT count(*) FROM t")
 async def test_a_batch_sees_one_moment(
     readers: Readers, connections: list[apsw.Connection], writer: apsw.Connection
 ) -> None:
-    def write() -> int:
+    def write(*_: object) -> int:
         """Stands for another writer that commits between two statements of the batch."""
         writer.execute("INSERT INTO t SELECT max(n) + 1 FROM t")
         return 0
@@ -58,7 +58,7 @@ async def test_reads_run_beside_each_other(
     loop = asyncio.get_running_loop()
     first_at_work, second_done = asyncio.Event(), asyncio.Event()
 
-    def hold() -> int:
+    def hold(*_: object) -> int:
         loop.call_soon_threadsafe(first_at_work.set)
         asyncio.run_coroutine_threadsafe(second_done.wait(), loop).result(10)
         return 7

@@ -398,11 +398,15 @@ def test_no_bound_means_no_wait() -> None:
     assert {pace.take_turn(1_000.0) for _ in range(1_000)} == {0.0}
 
 
-async def test_a_request_waits_for_its_turn() -> None:
-    async with FakeNode() as node, endpoint(node.url, rate=1_000_000.0) as asked:
-        answers = await asyncio.gather(*(asked.call("getSlot", FINAL) for _ in range(20)))
+async def test_requests_wait_for_their_turn() -> None:
+    """Twenty-six of them are within the burst; the last must wait for 140 ms at the least."""
+    clock = asyncio.get_running_loop().time
+    async with FakeNode() as node, endpoint(node.url, rate=100.0) as asked:
+        started = clock()
+        answers = await asyncio.gather(*(asked.call("getSlot", FINAL) for _ in range(40)))
 
-    assert answers == [b"1000"] * 20
+        assert answers == [b"1000"] * 40
+        assert clock() - started >= 0.13
 
 
 # ------------------------------------------------------------------------- cancellation

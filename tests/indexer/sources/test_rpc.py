@@ -126,6 +126,16 @@ async def test_what_no_endpoint_serves_is_rejected() -> None:
         assert (len(a.calls), len(b.calls)) == (1, 1)
 
 
+async def test_an_endpoint_that_refused_is_not_asked_again_in_the_same_call() -> None:
+    async with two() as (a, b, rpc):
+        a.fail("getSlot", rpc_error(-32601), times=None)
+        b.fail("getSlot", http(500), times=2)
+
+        assert await rpc.slot(Commitment.FINALIZED) == 1_000
+
+        assert (a.count("getSlot"), b.count("getSlot")) == (1, 3)
+
+
 async def test_trouble_is_asked_again_until_it_passes() -> None:
     async with one() as (node, rpc):
         node.fail("getSlot", http(500), times=2)

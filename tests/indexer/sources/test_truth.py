@@ -38,20 +38,21 @@ def payment(number: int = 0, **rest: Any) -> dict[str, Any]:
     return sol_transfer(key("buyer"), key("shop"), 5_000 + number, name=f"tx {number}", **rest)
 
 
-def connect(*nodes: FakeNode, quorum: int = 1) -> Rpc:
+def connect(*nodes: FakeNode, quorum: int, draw: float) -> Rpc:
     urls = [node.url for node in nodes]
-    return Rpc(urls, bounds=Bounds(rate=0, timeout_s=5), quorum=quorum, draw=lambda: 0.0)
+    return Rpc(urls, bounds=Bounds(rate=0, timeout_s=5), quorum=quorum, draw=lambda: draw)
 
 
 @asynccontextmanager
 async def cluster(
-    size: int = 1, *, quorum: int = 1
+    size: int = 1, *, quorum: int = 1, draw: float = 0.0
 ) -> AsyncIterator[tuple[FakeChain, list[FakeNode], Rpc]]:
     """Nodes of one chain whose slot 1,000 is final, and an Rpc over them."""
     chain = FakeChain(finalized=1_000)
     async with AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(FakeNode(chain)) for _ in range(size)]
-        yield chain, nodes, await stack.enter_async_context(connect(*nodes, quorum=quorum))
+        rpc = connect(*nodes, quorum=quorum, draw=draw)
+        yield chain, nodes, await stack.enter_async_context(rpc)
 
 
 # ---------------------------------------------------------------------------- reading
@@ -453,6 +454,15 @@ async def test_a_quorum_is_not_reached_while_the_other_rests() -> None:
 
         with pytest.raises(QuorumNotReached):
             await read_transaction(rpc, name, FINALIZED)
+
+
+async def test_a_quorum_waits_for_a_short_rest_to_end() -> None:
+    async with cluster(2, quorum=2, draw=0.5) as (chain, _, rpc):
+        name = chain.add(payment())
+        now = asyncio.get_running_loop().time()
+        rpc.endpoints[1].health.failed(now, now, SourceUnavailable("busy", retry_after_s=0.2))
+
+        assert isinstance(await read_transaction(rpc, name, FINALIZED), Transaction)
 
 
 async def test_a_quorum_outlives_a_short_failure() -> None:

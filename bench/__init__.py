@@ -1,0 +1,1 @@
+"""Measurements behind decisions: `python -m bench`. Compare only what one run printed."""

@@ -1,0 +1,31 @@
+"""Runs all benchmarks, or the ones named: `python -m bench [NAME …]`."""
+
+import sys
+from importlib import import_module
+from typing import Final
+
+
+#: Modules of this package, each with a `main()`, and what it measures.
+BENCHMARKS: Final = {
+    "sqlite_drivers": "durable commits and reads: the store beside aiosqlite",
+    "rpc_clients": "getTransaction: HTTP clients for JSON-RPC",
+    "settle": "from finalized payments on a real runtime to settled payments in the store",
+}
+
+
+def main(names: list[str]) -> int:
+    """Exit code: 0 all ran, 2 there is no such benchmark."""
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        print(f"no benchmark {', '.join(unknown)}; there are:", file=sys.stderr)
+        for name, what in BENCHMARKS.items():
+            print(f"  {name:16} {what}", file=sys.stderr)
+        return 2
+    for name in names or BENCHMARKS:
+        print(f"# {name}: {BENCHMARKS[name]}", flush=True)
+        import_module(f"bench.{name}").main()
+        print(flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+from typing import Any
+
+import msgspec
+from openapi_schema_validator import OAS31Validator, validate as validate_value
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+
+from api import openapi
+from api.filters import PARSERS
+from api.routes import CALLS
+from api.schema import NewPaymentBody, PaymentBody
+from indexer.core.types import Paid, Provider, Status
+from tests.api.running import SOLD, Api
+
+
+DOCUMENT: dict[str, Any] = msgspec.json.decode(
+    msgspec.json.encode(openapi.document("https://pay.example.com"))
+)
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """One of the document's schemas, able to resolve the others."""
+    return {**DOCUMENT["components"]["schemas"][name], "components": DOCUMENT["components"]}
+
+
+def test_the_document_is_valid() -> None:
+    validate(DOCUMENT, cls=OpenAPIV31SpecValidator)
+
+
+def test_it_describes_every_route_and_no_other() -> None:
+    described = {
+        (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods
+    }
+
+    assert described == {(call.method, call.path) for call in CALLS}
+
+
+def test_every_call_says_which_key_it_needs() -> None:
+    for call in CALLS:
+        operation = DOCUMENT["paths"][call.path][call.method.lower()]
+        assert ("security" in operation) == (call.access.scope is not None)
+        assert ("401" in operation["responses"]) == (call.access.scope is not None)
+        if call.access.required:
+            assert f"`{call.access.scope}`" in operation["description"]
+
+
+def test_every_filter_is_described() -> None:
+    parameters = DOCUMENT["paths"]["/api/pay"]["get"]["parameters"]
+
+    assert [parameter["name"] for parameter in parameters] == list(PARSERS)
+
+
+def test_the_words_are_those_of_the_core() -> None:
+    properties = DOCUMENT["components"]["schemas"]["PaymentBody"]["properties"]
+
+    assert set(properties["status"]["enum"]) == set(Status)
+    assert set(properties["paid"]["enum"]) == set(Paid)
+    assert set(properties["provider"]["enum"]) == set(Provider)
+
+
+def test_every_field_of_a_payment_is_described() -> None:
+    fields = [field.encode_name for field in msgspec.structs.fields(PaymentBody)]
+
+    assert list(DOCUMENT["components"]["schemas"]["PaymentBody"]["properties"]) == fields
+
+
+async def test_it_is_served_as_it_is_made(api: Api) -> None:
+    assert await api.get("/api/openapi.json") == (200, DOCUMENT)
+
+
+async def test_the_examples_work(api: Api) -> None:
+    body = DOCUMENT["paths"]["/api/pay"]["post"]["requestBody"]["content"]["application/json"]
+    for example in body["examples"].values():
+        msgspec.convert(example["value"], NewPaymentBody)
+        await api.create(**{**dict.fromkeys(SOLD), **example["value"]})
+
+
+async def test_answers_are_as_described(api: Api) -> None:
+    payment = await api.create()
+    await api.settle(payment["id"], 12_500_000)
+
+    for path, name, headers in (
+        (f"/api/pay/{payment['id']}", "PaymentBody", api.reader),
+        (f"/api/pay/{payment['id']}", "PaymentBody", None),
+        ("/api/pay", "PageBody", api.reader),
+        ("/api/pay", "ProblemBody", None),
+        ("/livez", "LiveBody", None),
+        ("/readyz", "ReadinessBody", None),
+    ):
+        _, body = await api.get(path, headers)
+        validate_value(body, schema_of(name), cls=OAS31Validator)

@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import pytest
+
+from indexer.errors import InvalidInput
+from store import keys
+from store.database import Database, Statement
+from store.keys import ApiKey
+
+
+KEY = keys.new_key(bytes(range(32)))
+
+
+async def make(
+    database: Database, name: str = "shop", *, key: str = KEY, id: str = "key_1"
+) -> ApiKey:
+    return await keys.create(database, name, ["payments:read"], key=key, id=id, now=100)
+
+
+def test_a_key_is_256_bits_behind_a_prefix() -> None:
+    assert KEY == "axk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+    assert keys.new_key(b"\xff" * 32) == "axk_" + "_" * 42 + "8"
+    with pytest.raises(ValueError, match="32 random bytes"):
+        keys.new_key(b"too few")
+
+
+async def test_a_key_is_found_by_itself(database: Database) -> None:
+    created = await make(database)
+
+    assert created == ApiKey(
+        id="key_1",
+        name="shop",
+        scopes=frozenset({"payments:read"}),
+        created_at=100,
+        revoked_at=None,
+    )
+    assert await keys.find(database, KEY) == created
+    assert await keys.find(database, KEY[:-1]) is None
+    assert await keys.find(database, keys.hash_key(KEY)) is None
+
+
+async def test_a_key_is_not_stored_in_clear(database: Database) -> None:
+    await make(database)
+
+    [rows] = await database.read([Statement("SELECT * FROM api_keys")])
+    assert KEY not in str(rows)
+    assert KEY.removeprefix("axk_") not in str(rows)
+    assert keys.hash_key(KEY) in rows[0]
+
+
+@pytest.mark.parametrize("handle", ["shop", "key_1"])
+async def test_a_revoked_key_is_found_no_more_but_listed(database: Database, handle: str) -> None:
+    created = await make(database)
+
+    assert await keys.revoke(database, handle, 200)
+    assert await keys.find(database, KEY) is None
+    assert await keys.listing(database) == [replace(created, revoked_at=200)]
+    assert not await keys.revoke(database, handle, 300)
+    assert not await keys.revoke(database, "unknown", 300)
+
+
+async def test_a_name_is_free_again_once_its_key_is_revoked(database: Database) -> None:
+    await make(database)
+    other = keys.new_key(bytes(32))
+
+    with pytest.raises(InvalidInput, match="there is a key named 'shop' already"):
+        await make(database, key=other, id="key_2")
+    await keys.revoke(database, "shop", 200)
+    await make(database, key=other, id="key_2")
+
+    assert [each.id for each in await keys.listing(database)] == ["key_1", "key_2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "scopes", "field"),
+    [
+        ("", ["payments:read"], "name"),
+        (" ", ["payments:read"], "name"),
+        ("x" * 101, ["payments:read"], "name"),
+        ("shop", [], "scopes"),
+        ("shop", ["payments:read", "payments:everything"], "scopes"),
+    ],
+)
+async def test_a_faulty_request_is_refused_by_field(
+    database: Database, name: str, scopes: list[str], field: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await keys.create(database, name, scopes, key=KEY, id="key_1", now=100)
+
+    assert caught.value.field == field
+    assert await keys.listing(database) == []

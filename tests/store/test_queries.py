@@ -1,0 +1,75 @@
+"""Every statement of `queries.sql` fits the schema, its callers, and a libSQL server."""
+
+import re
+from pathlib import Path
+
+import apsw
+import pytest
+
+import store
+from indexer.errors import InvariantError
+from store import migrate, queries
+from store.queries import QUERIES
+
+
+STORE = Path(store.__file__ or "").parent
+
+#: Tables that stay small by nature: reading them whole is what their queries are for.
+SMALL = {"sightings", "cursors", "dead_letters", "api_keys", "health"}
+#: Counts every payment, along an index.
+COUNTS = {"payment_counts"}
+
+
+@pytest.fixture(scope="module")
+def schema() -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    for migration in migrate.known():
+        for statement in migration.statements:
+            connection.execute(statement)
+    return connection
+
+
+def parameter_count(sql: str) -> int:
+    numbered = [int(number) for number in re.findall(r"\?(\d+)", sql)]
+    return max(numbered) if numbered else sql.count("?")
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_statement_fits_the_schema(schema: apsw.Connection, name: str) -> None:
+    schema.execute("EXPLAIN " + QUERIES[name], (None,) * parameter_count(QUERIES[name]))
+
+
+@pytest.mark.parametrize("name", QUERIES.keys() - COUNTS)
+def test_no_statement_reads_a_large_table_whole(schema: apsw.Connection, name: str) -> None:
+    plan = schema.execute(
+        "EXPLAIN QUERY PLAN " + QUERIES[name], (None,) * parameter_count(QUERIES[name])
+    )
+    tables = {row[0] for row in schema.execute("SELECT name FROM sqlite_schema")}
+    scanned = {step.split()[1] for (*_, step) in plan if step.startswith("SCAN ")}
+
+    assert scanned & (tables - SMALL) == set()
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_statement_runs_on_a_server_too(name: str) -> None:
+    sql = QUERIES[name]
+
+    assert ";" not in sql
+    assert not re.search(r"\b(PRAGMA|ATTACH|TEMP|TEMPORARY|VACUUM)\b", sql, re.IGNORECASE)
+    assert not re.search(r"[:@$]\w", sql)
+    # Numbered or not, never both: the numbers of `?` would depend on where it stands.
+    assert len({bool(digits) for digits in re.findall(r"\?(\d*)", sql)}) <= 1
+
+
+def test_each_statement_is_used_and_each_use_has_one() -> None:
+    code = "".join(path.read_text() for path in STORE.glob("*.py"))
+    words = set(re.findall(r'"(\w+)"', code))
+    used = set(re.findall(r'QUERIES\["(\w+)"\]', code))
+
+    assert QUERIES.keys() - words == set()
+    assert used - QUERIES.keys() == set()
+
+
+def test_a_name_stands_for_one_statement() -> None:
+    with pytest.raises(InvariantError, match="twice"):
+        queries._load("-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;\n")
