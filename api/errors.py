@@ -145,5 +145,5 @@ async def answer(_request: Request, error: Exception) -> Response:
     return problem.response()
 
 
-#: Passed to Starlette. Whatever is not listed is our own fault: `shell.Shell` answers 500.
+#: Passed to Starlette. Whatever is not listed is our own fault: `shell.FailSafe` answers 500.
 HANDLERS: Mapping[Any, Any] = {Problem: answer, HTTPException: answer, AxiomError: answer}

@@ -4,13 +4,14 @@ Readiness says what is wrong, since when, and how far the chain is known. It is 
 database alone, so it says the same in every process, wherever the indexer runs.
 
     ready      payments are followed
-    degraded   they are, but something was set aside that a person should look at: 200, because
-               nobody is helped by an API that is taken out for one unreadable transaction
+    degraded   they are, but more slowly (no notifications, only sweeps), or something was set aside
+               that a person should look at: 200, because nobody is helped by an API that is
+               taken out for that
     unready    they are not followed, or nothing can be said: 503
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Final, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,7 +32,9 @@ from store.keys import ApiKey
 log = get_logger(__name__)
 
 #: The component whose report says that the indexer runs at all.
-INDEXER = "indexer"
+INDEXER: Final = "indexer"
+#: Components that only make things faster; each of several has a number behind it.
+HELPERS: Final = ("pubsub",)
 
 
 async def livez(_context: Context, _request: Request, _key: ApiKey | None) -> Response:
@@ -57,7 +60,9 @@ async def readyz(context: Context, _request: Request, _key: ApiKey | None) -> Re
         *_of_reports(reports, now, context.started_at),
         *_of_frontier(frontier, now, context.started_at),
     ]
-    status: Literal["ready", "degraded", "unready"] = "unready" if reasons else "ready"
+    status: Literal["ready", "degraded", "unready"] = "degraded" if reasons else "ready"
+    if any(reason.component.partition(":")[0] not in HELPERS for reason in reasons):
+        status = "unready"
     if parked:
         are = "1 transaction could not be examined and is"
         if parked > 1:

@@ -60,7 +60,10 @@ async def create(context: Context, request: Request, key: ApiKey | None) -> Resp
         # The id is 128 random bits: what is taken is the reference that the caller brought.
         taken = FieldError("reference", "another payment has it, and a reference is used once")
         raise invalid(taken, status=409, code="reference_taken") from None
-    context.wakeups.wake()
+    if "Idempotent-Replayed" not in response.headers:
+        context.wakeups.wake()
+        path = response.headers["Location"]
+        log.info("payment.created", payment_id=path.rpartition("/")[2], api_key_id=key.id)
     return response
 
 

@@ -201,22 +201,26 @@ async def _same_cluster(
     """
     loop = asyncio.get_running_loop()
     asked_at: dict[Endpoint, float] = {}
+
+    async def ask(endpoint: Endpoint) -> None:
+        try:
+            raw = await endpoint.call("getGenesisHash", [])
+            genesis_hash = endpoint.decode(raw, str, "getGenesisHash")
+            stored = await deployment.put_once(database, "genesis_hash", genesis_hash)
+        except (SourceError, StoreUnavailable) as error:
+            if not known.is_set():
+                log.warning("rpc.unreachable", endpoint=endpoint.name, error=str(error))
+                sweeper.problem = str(error)
+            return
+        _refuse_other_cluster(endpoint, genesis_hash, stored)
+        asked_at[endpoint] = loop.time()
+        known.set()
+
     while True:
-        for endpoint in rpc.endpoints:
-            if loop.time() - asked_at.get(endpoint, float("-inf")) < GENESIS_KEPT_S:
-                continue
-            try:
-                raw = await endpoint.call("getGenesisHash", [])
-                genesis_hash = endpoint.decode(raw, str, "getGenesisHash")
-                stored = await deployment.put_once(database, "genesis_hash", genesis_hash)
-            except (SourceError, StoreUnavailable) as error:
-                if not known.is_set():
-                    log.warning("rpc.unreachable", endpoint=endpoint.name, error=str(error))
-                    sweeper.problem = str(error)
-                continue
-            _refuse_other_cluster(endpoint, genesis_hash, stored)
-            asked_at[endpoint] = loop.time()
-            known.set()
+        async with asyncio.TaskGroup() as group:
+            for endpoint in rpc.endpoints:
+                if loop.time() - asked_at.get(endpoint, float("-inf")) > GENESIS_KEPT_S:
+                    group.create_task(ask(endpoint), name="genesis")
         await asyncio.sleep(GENESIS_PAUSE_S)
 
 

@@ -20,8 +20,10 @@ SQLITE_VERSION_MIN: Final = (3, 51, 3)
 
 #: Seconds to wait for another process's write before giving up.
 BUSY_TIMEOUT_S: Final = 5.0
-#: Seconds between two tries to open a file that another process is just opening or closing.
-OPEN_PAUSE_S: Final = 0.01
+#: Seconds between two tries for a lock. SQLite's own handler soon waits 100 ms between tries, and
+#: against a process that writes without a break, which leaves gaps of microseconds, that is
+#: seconds until it happens to look at the right moment.
+LOCK_PAUSE_S: Final = 0.001
 #: Bytes that the write-ahead log is cut back to after a burst.
 WAL_BYTES_KEPT: Final = 64 * 1024 * 1024
 
@@ -84,7 +86,7 @@ def connect(path: str, *, read_only: bool) -> apsw.Connection:
             # SQLite refuses others at once instead of waiting.
             if time.monotonic() >= deadline:
                 raise StoreUnavailable(f"cannot open {path}: {error}") from error
-            time.sleep(OPEN_PAUSE_S)
+            time.sleep(LOCK_PAUSE_S)
         except apsw.Error as error:
             raise StoreUnavailable(f"cannot open {path}: {error}") from error
 
@@ -93,7 +95,7 @@ def _open(path: str, *, read_only: bool) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY if read_only else flags)
     try:
-        connection.set_busy_timeout(int(BUSY_TIMEOUT_S * 1000))
+        connection.set_busy_handler(_wait_for_lock)
         if not read_only:
             _set_up(connection, path)
         # The first look at the file: says here, not in the first query, that it is no database.
@@ -102,6 +104,12 @@ def _open(path: str, *, read_only: bool) -> apsw.Connection:
         connection.close()
         raise
     return connection
+
+
+def _wait_for_lock(tries: int) -> bool:
+    """Whether to try once more, after a pause."""
+    time.sleep(LOCK_PAUSE_S)
+    return tries * LOCK_PAUSE_S < BUSY_TIMEOUT_S
 
 
 def _set_up(connection: apsw.Connection, path: str) -> None:

@@ -11,7 +11,7 @@ _TEXT = """
     Starts a local Solana runtime (Node 18 or newer with npm is needed; the first start fetches
     it once), a database in a temporary folder, and the product. Creates payments over the API,
     pays them from a wallet made for it, well and badly, and shows how each ends.
-    Nothing outside of this machine is touched, and nothing stays behind. Takes less than half a minute.
+    Nothing outside of this machine is touched, and nothing stays behind. Takes 15 seconds.
 
     examples:
       axiompay demo

@@ -77,6 +77,12 @@ async def test_an_indexer_that_stopped_is_noticed(api: Api) -> None:
     ]
 
 
+async def test_without_notifications_it_is_only_degraded(api: Api) -> None:
+    await well(api, health.report("pubsub:0", "no slot for 5 s", NOW))
+
+    assert await reasons(api) == (200, "degraded", [("pubsub:0", "no slot for 5 s")])
+
+
 async def test_what_a_part_complains_of_is_passed_on_with_its_time(api: Api) -> None:
     await well(api, health.report("rpc", "no endpoint answers", NOW - 5))
     await api.database.write([health.report("rpc", "no endpoint answers", NOW)])

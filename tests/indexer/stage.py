@@ -108,7 +108,10 @@ class Stage:
 
     async def expect(self, amount: int = AMOUNT, *, name: str = "order", **terms: Any) -> Payment:
         """A stored payment that waits for money."""
-        expected = payment(name, amount, **terms)
+        return await self.put(payment(name, amount, **terms))
+
+    async def put(self, expected: Payment) -> Payment:
+        """Stores a payment, as its creation does."""
         created = events.created(expected, expected.terms.created_at)
         await self.database.write(payments.insert(expected, created))
         return expected
