@@ -144,8 +144,8 @@ class Sweeper:
         Raises:
             SourceError: the chain side gave no complete answer; the frontier has not moved.
         """
-        finalized = await self._rpc.finalized_slot()
         known = await cursors.get(self._database, key)
+        finalized = await self._rpc.finalized_slot(at_least=known.slot + 1 if known else 0)
         if known is not None and finalized <= known.slot:
             return self._nothing_new(known, finalized)
         block_time = await self._rpc.block_time(finalized)

@@ -54,11 +54,12 @@ async def _tell(up: Stage, screen: Screen, stop: asyncio.Event, *, keep: bool) -
     if wrong:
         raise DemoFailed(f"not as it must: {', '.join(wrong)}")
     screen.say(f"all {len(parts)} payments ended exactly as they must")
+    _show_around(up, parts[0], screen)
     if keep:
-        _show_around(up, parts[0], screen)
+        screen.say("still up; Ctrl-C ends it")
         await _any_of(stop.wait(), up)
     else:
-        screen.say("`axiompay demo --keep` stays up, to look around")
+        screen.say("these answered until now; `axiompay demo --keep` stays up, to look around")
 
 
 async def _begin(story: Story, up: Stage) -> Part:
@@ -133,7 +134,6 @@ async def _any_of(work: Coroutine[Any, Any, Any], up: Stage, *others: asyncio.Ta
 
 def _show_around(up: Stage, part: Part, screen: Screen) -> None:
     url = up.shop.url
-    screen.say("still up; Ctrl-C ends it")
     for text in (
         f"  a payment    curl {url}/api/pay/{part.id}",
         f"  its stream   curl -N {url}/api/sse/payments/{part.id}",

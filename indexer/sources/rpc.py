@@ -288,10 +288,13 @@ class Rpc:
         """The highest slot at that commitment."""
         return await self._read(int, "getSlot", [{"commitment": commitment}])
 
-    async def finalized_slot(self) -> int:
+    async def finalized_slot(self, *, at_least: int = 0) -> int:
         """The highest slot that `quorum` endpoints say is finalized, at most 2 s old.
 
         A node that stands still holds nobody up, and one that runs ahead is not believed alone.
+
+        Args:
+            at_least: an endpoint whose last word is lower is asked anew; it may still be lower.
 
         Raises:
             SourceUnavailable: fewer endpoints say anything.
@@ -300,7 +303,7 @@ class Rpc:
 
         async def ask(endpoint: Endpoint) -> int | None:
             try:
-                return await endpoint.finalized_slot()
+                return await endpoint.finalized_slot(at_least=at_least)
             except SourceError as error:
                 errors.append(error)
                 return None

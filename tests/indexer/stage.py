@@ -76,7 +76,7 @@ def paying(*payments_: Payment, amount: int | None = None, **rest: Any) -> dict[
     terms = [each.terms for each in payments_]
     references = [*(t.reference for t in terms), *(t.watch_key for t in terms[:1] if t.watch_key)]
     lamports = terms[0].amount if amount is None else amount
-    values = {"slot": FINAL_SLOT, "name": f"{references} {lamports}"} | rest
+    values: dict[str, Any] = {"slot": FINAL_SLOT, "name": f"{references} {lamports}"} | rest
     return sol_transfer(BUYER, terms[0].recipient, lamports, references=references, **values)
 
 

@@ -368,7 +368,7 @@ async def test_a_transaction_whose_block_has_no_time_is_parked(tmp_path: Path) -
 
 
 async def test_the_time_of_a_block_is_what_the_list_says_of_that_slot(tmp_path: Path) -> None:
-    """getTransaction's own field is too small by a factor of a thousand on some nodes."""
+    """The own field of getTransaction is too small by a factor of a thousand on some nodes."""
     async with stage(tmp_path) as it:
         order, moved = await it.expect(name="order"), await it.expect(name="moved")
         found = replace(it.pay(order), block_time=EXPIRES_AT)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import tempfile
 import time
@@ -40,6 +41,7 @@ async def test_every_payment_ends_as_it_must_and_nothing_is_left(
     out = capsys.readouterr().out
     assert out.count("as it must") == len(stories("T"))
     assert "ended exactly as they must" in out
+    assert re.search(r"curl http://127\.0\.0\.1:\d+/api/pay/pay_\w{26}$", out, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
 
 
