@@ -1,7 +1,7 @@
 """Sweeps: complete, or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from aiohttp import web
 
 from indexer import sweep as sweep_module
 from indexer.core.types import Status
-from indexer.errors import SourceError, SourceUnavailable, StoreUnavailable
+from indexer.errors import Conflict, SourceError, SourceUnavailable, StoreUnavailable
 from indexer.sweep import OVERLAP_SLOTS, PAGE_SIZE, Sweeper
 from store import payments
-from tests.chain import signature_of, sol_transfer
+from store.database import Rows, Statement
+from tests.chain import key, sol_transfer
 from tests.indexer.stage import (
-    AMOUNT,
     BUYER,
     EXPIRES_AT,
     FINAL_SLOT,
@@ -24,8 +24,6 @@ from tests.indexer.stage import (
     WATCH_KEY,
     Stage,
     forged,
-    paying,
-    payment,
     stage,
 )
 from tests.servers.fake_rpc import Call, Fault, eventually, hang_up, http, result, rpc_error
@@ -58,6 +56,13 @@ async def running(sweeper: Sweeper) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Pages that are quickly filled; the size."""
+    monkeypatch.setattr(sweep_module, "PAGE_SIZE", 20)
+    return 20
 
 
 @pytest.fixture
@@ -102,7 +107,7 @@ async def test_what_is_not_final_belongs_to_a_later_sweep(tmp_path: Path) -> Non
 
 async def test_everything_before_the_overlap_is_left_alone(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
-        old = it.pay(await it.expect(name="old"), slot=FINAL_SLOT - OVERLAP_SLOTS - 1)
+        it.pay(await it.expect(name="old"), slot=FINAL_SLOT - OVERLAP_SLOTS - 1)
         edge = it.pay(await it.expect(name="edge"), slot=FINAL_SLOT - OVERLAP_SLOTS)
         await it.sweeper().sweep(WATCH_KEY)
         it.node.calls.clear()
@@ -110,8 +115,7 @@ async def test_everything_before_the_overlap_is_left_alone(tmp_path: Path) -> No
 
         await it.sweeper().sweep(WATCH_KEY)  # after a restart: nothing is remembered
 
-        assert it.fetched() == [], "the overlap is counted from the frontier"
-        assert old.signature != edge.signature
+        assert it.fetched() == [edge.signature]
 
 
 async def test_a_signature_that_is_listed_late_is_found_in_the_overlap(tmp_path: Path) -> None:
@@ -175,8 +179,10 @@ async def test_more_than_a_page_is_read_to_the_end(tmp_path: Path) -> None:
         assert len(it.fetched()) == 2 * PAGE_SIZE + 6
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, PAGE_SIZE - 1, PAGE_SIZE])
-async def test_the_oldest_is_found_behind_any_number(tmp_path: Path, count: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 2, 18, 19, 20, 21, 38, 39, 40])
+async def test_the_oldest_is_found_behind_any_number(
+    tmp_path: Path, small_pages: int, count: int
+) -> None:
     """A page that is exactly full may or may not be the last."""
     async with stage(tmp_path) as it:
         order = await it.expect()
@@ -222,28 +228,377 @@ def forgetful(it: Stage, known: set[str], *, rows_max: int = PAGE_SIZE) -> Fault
     return fault
 
 
-@pytest.mark.parametrize("rows_max", [1, 2, 10, PAGE_SIZE])
-async def test_a_node_that_lost_its_place_is_not_at_the_end(tmp_path: Path, rows_max: int) -> None:
+@pytest.mark.parametrize("rows_max", [2, 7, 20])
+async def test_an_empty_page_is_not_the_end_where_the_row_before_has_a_successor(
+    tmp_path: Path, small_pages: int, rows_max: int
+) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        it.pay(order, slot=10)
+        names = junk(it, small_pages + 10)
+        known = {name for n, name in enumerate(names) if n % rows_max != rows_max - 1}
+        it.node.fail(LISTING, forgetful(it, known, rows_max=rows_max), times=None)
+
+        await it.sweeper().sweep(WATCH_KEY)
+
+        assert await it.events(order) == ["created", "settled"]
+
+
+@pytest.mark.parametrize("rows_max", [2, 7, 20])
+async def test_a_node_that_lost_its_place_is_not_believed(
+    tmp_path: Path, small_pages: int, rows_max: int
+) -> None:
     """An empty page after a short one proves as little as after a full one."""
     async with stage(tmp_path) as it:
         order = await it.expect()
         it.pay(order, slot=10)
-        names = junk(it, PAGE_SIZE + 10)
-        known = set(names) - {names[0], names[1], names[9], names[PAGE_SIZE - 1]}
-        it.node.fail(LISTING, forgetful(it, known, rows_max=rows_max), times=None)
-        sweeper = it.sweeper()
+        junk(it, small_pages + 10)
+        it.node.fail(LISTING, forgetful(it, set(), rows_max=rows_max), times=None)
 
-        if rows_max > 2:
-            # It knows the row before the one that it forgot.
-            with pytest.raises(SourceUnavailable, match="lost its place"):
-                it.node.fail(LISTING, forgetful(it, set(), rows_max=rows_max), times=None)
-                await sweeper.sweep(WATCH_KEY)
-        else:
-            with pytest.raises(SourceUnavailable, match="lost its place"):
-                await sweeper.sweep(WATCH_KEY)
+        with pytest.raises(SourceUnavailable, match="lost its place"):
+            await it.sweeper().sweep(WATCH_KEY)
+
+        assert await it.frontier() is None
+        assert await it.events(order) == ["created"]
+        it.node.heal()
+        await it.sweeper().sweep(WATCH_KEY)
+        assert await it.events(order) == ["created", "settled"]
+
+
+async def test_a_node_that_refuses_an_unknown_place_is_asked_from_the_top(
+    tmp_path: Path, small_pages: int, brisk: None
+) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        it.pay(order, slot=10)
+        junk(it, small_pages + 10)
+
+        async def refuse_once(call: Call) -> web.StreamResponse:
+            if call.params[1].get("before"):
+                it.node.heal()
+                return await rpc_error(-32020, "Filter transaction not found")(call)
+            return await result(it.node._signatures(*call.params))(call)
+
+        it.node.fail(LISTING, refuse_once, times=None)
+        sweeper = it.sweeper()
+        async with running(sweeper):
+            await eventually(lambda: sweeper.problem is None)
+
+        assert await it.events(order) == ["created", "settled"]
+
+
+async def test_what_arrives_while_paging_is_found_by_the_next_sweep(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        junk(it, 10)
+
+        async def arrive(call: Call) -> web.StreamResponse:
+            rows = it.node._signatures(*call.params)
+            it.pay(order, slot=FINAL_SLOT + 1)
+            it.chain.finalize(FINAL_SLOT + 1)
+            return await result(rows)(call)
+
+        it.node.fail(LISTING, arrive)
+        sweeper = it.sweeper()
+        assert await sweeper.sweep(WATCH_KEY) == FINAL_SLOT
+        assert await it.events(order) == ["created"]
+
+        await sweeper.sweep(WATCH_KEY)
+        assert await it.events(order) == ["created", "settled"]
+
+
+# ---------------------------------------------------------------- the frontier and the truth
+
+
+FAULTS = {
+    "listing refused": (LISTING, rpc_error(-32601)),
+    "listing dead": (LISTING, http(500)),
+    "listing garbled": (LISTING, result([{"slot": "a"}])),
+    "listing with an impossible slot": (
+        LISTING,
+        result([{"signature": forged("far"), "slot": 2**70, "err": None}]),
+    ),
+    "listing with an impossible time": (
+        LISTING,
+        result([{"signature": forged("far"), "slot": 9, "err": None, "blockTime": 2**70}]),
+    ),
+    "head dead": ("getSlot", hang_up()),
+    "head garbled": ("getSlot", result(-7)),
+    "head impossible": ("getSlot", result(2**70)),
+    "time garbled": ("getBlockTime", result(2**70)),
+}
+
+
+@pytest.mark.parametrize(("method", "fault"), FAULTS.values(), ids=FAULTS)
+async def test_a_sweep_that_is_not_complete_moves_nothing(
+    tmp_path: Path, method: str, fault: Fault
+) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        it.pay(order)
+        it.node.fail(method, fault, times=None)
+
+        with pytest.raises(SourceError):
+            await it.sweeper().sweep(WATCH_KEY)
+
         assert await it.frontier() is None
         assert (await it.record(order)).payment.state.status is Status.PENDING
 
+
+async def test_a_frontier_passes_what_is_parked_and_nothing_expires_meanwhile(
+    tmp_path: Path,
+) -> None:
+    async with stage(tmp_path) as it:
+        order, other = await it.expect(name="order"), await it.expect(name="other")
+        found = it.pay(order)
+        it.node.fail("getTransaction", http(500), times=None)
+        it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
+
+        assert await it.sweeper().sweep(WATCH_KEY) == FINAL_SLOT
+
+        assert [letter.signature for letter in await it.letters()] == [found.signature]
+        for each in (order, other):
+            assert await it.events(each) == ["created"]
+
         it.node.heal()
-        await sweeper.sweep(WATCH_KEY)
+        it.chain.block_times[FINAL_SLOT + 1] = EXPIRES_AT + 2
+        advance_final(it, 1)
+        await it.sweeper().sweep(WATCH_KEY)  # remembers nothing, so it finds it in the overlap
+        assert await it.letters() == []
         assert await it.events(order) == ["created", "settled"]
+        assert await it.events(other) == ["created", "expired"]
+
+
+async def test_a_frontier_never_goes_back_and_grows_old_when_the_chain_stands_still(
+    tmp_path: Path,
+) -> None:
+    async with stage(tmp_path) as it:
+        sweeper = it.sweeper()
+        await sweeper.sweep(WATCH_KEY)
+        before = await it.frontier()
+        it.clock.now += 100
+
+        assert await sweeper.sweep(WATCH_KEY) == FINAL_SLOT
+        assert await it.frontier() == before
+
+        it.node.behind = OVERLAP_SLOTS
+        it.rpc.endpoints[0]._finalized.slot = -1
+        assert await sweeper.sweep(WATCH_KEY) == FINAL_SLOT
+        assert await it.frontier() == before
+
+        it.node.behind = OVERLAP_SLOTS + 1
+        with pytest.raises(SourceUnavailable, match="far behind"):
+            await sweeper.sweep(WATCH_KEY)
+        assert await it.frontier() == before
+
+
+async def test_a_payment_that_is_paid_in_the_last_second_does_not_expire(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it:
+        order, unpaid = await it.expect(name="order"), await it.expect(name="unpaid")
+        it.pay(order, block_time=EXPIRES_AT)
+        it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
+
+        await it.sweeper().sweep(WATCH_KEY)
+
+        assert await it.events(order) == ["created", "settled"]
+        assert await it.events(unpaid) == ["created", "expired"]
+
+
+async def test_the_second_of_the_deadline_is_still_in_time(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        it.chain.block_times[FINAL_SLOT] = EXPIRES_AT
+
+        await it.sweeper().sweep(WATCH_KEY)
+
+        assert await it.events(order) == ["created"]
+
+
+async def test_what_was_sighted_is_not_given_up_before_it_is_judged(tmp_path: Path) -> None:
+    """Lists may come late; what was seen in a slot that is final now may pay after all."""
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        found = it.pay(order, slot=FINAL_SLOT + 5)
+        await it.pipeline.sight([found])
+        it.node.hidden.add(found.signature)
+        it.chain.block_times[FINAL_SLOT + 5] = EXPIRES_AT + 1
+        it.chain.finalize(FINAL_SLOT + 5)
+
+        await it.sweeper().sweep(WATCH_KEY)
+
+        assert await it.events(order) == ["created", "detected"]
+
+
+async def test_a_canceled_payment_does_not_expire_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(tmp_path) as it:
+        order, other = await it.expect(name="order"), await it.expect(name="other")
+        it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
+        read: Callable[..., Awaitable[Any]] = payments.expirable
+
+        async def read_then_cancel(*args: Any, **kwargs: Any) -> Any:
+            records = await read(*args, **kwargs)
+            if await it.events(order) == ["created"]:
+                await it.cancel(order)
+            return records
+
+        monkeypatch.setattr(payments, "expirable", read_then_cancel)
+
+        await it.sweeper().sweep(WATCH_KEY)
+
+        assert await it.events(order) == ["created", "canceled"]
+        assert await it.events(other) == ["created", "expired"]
+
+
+async def test_more_payments_than_one_write_takes_expire(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(tmp_path) as it:
+        monkeypatch.setattr(sweep_module, "EXPIRY_BATCH", 2)
+        unpaid = [await it.expect(name=f"unpaid {n}") for n in range(5)]
+        it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
+
+        await it.sweeper().sweep(WATCH_KEY)
+
+        for each in unpaid:
+            assert await it.events(each) == ["created", "expired"]
+
+
+# --------------------------------------------------------------------------- several nodes
+
+
+async def test_a_node_that_stands_still_holds_nobody_up(tmp_path: Path) -> None:
+    async with stage(tmp_path, nodes=2) as it:
+        order = await it.expect()
+        it.nodes[0].behind = 300
+        it.pay(order)
+
+        assert await it.sweeper().sweep(WATCH_KEY) == FINAL_SLOT
+
+        assert await it.events(order) == ["created", "settled"]
+
+
+async def test_a_node_that_runs_ahead_is_not_believed_alone(tmp_path: Path) -> None:
+    async with stage(tmp_path, nodes=3, quorum=2) as it:
+        order = await it.expect()
+        it.pay(order)
+        it.nodes[0].behind = -(10**9)
+
+        assert await it.sweeper().sweep(WATCH_KEY) == FINAL_SLOT
+
+        assert await it.events(order) == ["created", "settled"]
+
+
+@pytest.mark.parametrize("hiding", [0, 1, 2])
+async def test_what_one_node_hides_another_lists(tmp_path: Path, hiding: int) -> None:
+    async with stage(tmp_path, nodes=3, quorum=2) as it:
+        order = await it.expect()
+        found = it.pay(order)
+        it.nodes[hiding].hidden.add(found.signature)
+
+        await it.sweeper().sweep(WATCH_KEY)
+
+        assert await it.events(order) == ["created", "settled"]
+
+
+async def test_a_frontier_moves_only_when_enough_nodes_have_listed_the_key(tmp_path: Path) -> None:
+    async with stage(tmp_path, nodes=3, quorum=2) as it:
+        order = await it.expect()
+        it.pay(order)
+        for node in it.nodes[1:]:
+            node.fail(LISTING, http(500), times=None)
+
+        with pytest.raises(SourceUnavailable, match="1 of 2 endpoints listed"):
+            await it.sweeper().sweep(WATCH_KEY)
+
+        assert await it.frontier() is None
+        assert await it.events(order) == ["created", "settled"], "found, but not complete"
+        it.nodes[2].heal()
+        it.rpc.endpoints[2].health.answered(float("inf"), float("inf"))
+        await it.sweeper().sweep(WATCH_KEY)
+        assert await it.frontier() is not None
+
+
+# ----------------------------------------------------------------------------- for ever
+
+
+async def test_a_failure_is_shown_waited_out_and_forgotten(tmp_path: Path, brisk: None) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        it.pay(order)
+        it.node.fail(LISTING, rpc_error(-32601, "turned off"), times=None)
+        sweeper = it.sweeper()
+        assert sweeper.problem == "no sweep is complete yet"
+
+        async with running(sweeper):
+            await eventually(lambda: "turned off" in (sweeper.problem or ""))
+            it.node.heal()
+            await eventually(lambda: sweeper.problem is None)
+
+        assert await it.events(order) == ["created", "settled"]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("disk full"), Conflict("again")])
+async def test_a_store_that_fails_in_the_middle_costs_time_only(
+    tmp_path: Path, brisk: None, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        it.pay(order)
+        write, sweeper = it.database.write, it.sweeper()
+        failures = iter(range(3))
+
+        async def fail_first(batch: Sequence[Statement]) -> list[Rows]:
+            if next(failures, None) is not None:
+                raise error
+            return await write(batch)
+
+        monkeypatch.setattr(it.database, "write", fail_first)
+        async with running(sweeper):
+            await eventually(lambda: sweeper.problem is None)
+
+        assert await it.events(order) == ["created", "settled"]
+
+
+async def test_one_key_that_cannot_be_listed_does_not_hold_up_the_others(
+    tmp_path: Path, brisk: None
+) -> None:
+    async with stage(tmp_path) as it:
+        sick, order = key("sick"), await it.expect(watch_key=None)
+        it.pay(order)
+
+        async def fault(call: Call) -> web.StreamResponse:
+            if call.params[0] == sick:
+                return await rpc_error(-32602, "cannot list this one")(call)
+            return await result(it.node._signatures(*call.params))(call)
+
+        it.node.fail(LISTING, fault, times=None)
+        sweeper = it.sweeper(sick, order.terms.reference)
+        async with running(sweeper):
+            await eventually(lambda: "cannot list" in (sweeper.problem or ""))
+            async with asyncio.timeout(10):
+                while await it.events(order) != ["created", "settled"]:
+                    await asyncio.sleep(0.01)
+
+        assert "cannot list" in (sweeper.problem or "")
+
+
+async def test_a_fresh_subscription_is_swept_after_until_its_slot_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not see what was executed before it, and that may be final only later."""
+    async with stage(tmp_path) as it:
+        monkeypatch.setattr(sweep_module, "SWEEP_SOON_S", 0.01)
+        order = await it.expect()
+        sweeper = it.sweeper()
+        async with running(sweeper):
+            await eventually(lambda: sweeper.problem is None)
+            it.pay(order, slot=FINAL_SLOT + 30)
+            sweeper.subscribed(FINAL_SLOT + 31)
+            await eventually(lambda: it.node.count("getSlot") > 5)
+            assert await it.events(order) == ["created"]
+            it.chain.finalize(FINAL_SLOT + 31)
+            async with asyncio.timeout(4):  # less than the pause between ordinary sweeps
+                while await it.events(order) != ["created", "settled"]:
+                    await asyncio.sleep(0.01)

@@ -43,7 +43,7 @@ def failure(market: Market, payment: Payment, sender: Pubkey) -> list[Instructio
 
 def wrong_mint(market: Market, payment: Payment, sender: Pubkey) -> list[Instruction]:
     token = market.lookalike
-    return [market.account(payment, token), market.tokens(payment, token, 1, by=sender)]
+    return [market.tokens(payment, token, 1, by=sender)]
 
 
 def wrong_recipient(market: Market, payment: Payment, sender: Pubkey) -> list[Instruction]:

@@ -55,7 +55,7 @@ async def test_what_nobody_pays_expires(deployment: Deployment) -> None:
 
     record = await deployment.until(payment, Status.EXPIRED)
 
-    assert (await _frontier(deployment)).block_time or 0 > payment.terms.expires_at
+    assert ((await _frontier(deployment)).block_time or 0) > payment.terms.expires_at
     assert (record.payment.state.paid, record.payment.state.late) == (Paid.NONE, False)
     assert await deployment.events(payment) == [CREATED, EXPIRED]
 
@@ -145,7 +145,7 @@ async def test_what_was_paid_in_time_settles_however_late_we_learn_of_it(
     async with Deployment.over(surfnet, tmp_path) as deployment:
         payment = await deployment.create("0.01", expires_in_s=2)
         signature = await wallet.pay(solana_pay_url(payment))
-        (landed,) = await cluster.landed([signature])
+        await cluster.landed([signature])
         await _until_block_time(cluster, payment.terms.expires_at + 1)
         await deployment.start()
 
@@ -153,7 +153,8 @@ async def test_what_was_paid_in_time_settles_however_late_we_learn_of_it(
 
         state = record.payment.state
         assert (state.late, state.review) == (False, ())
-        assert state.settled_at == await cluster.call("getBlockTime", landed.slot)
+        assert state.settled_at == record.verdicts[0].block_time
+        assert (state.settled_at or 0) <= payment.terms.expires_at
         assert await deployment.events(payment) == [CREATED, SETTLED]
 
 
@@ -219,7 +220,8 @@ async def test_nothing_expires_while_the_chain_stands_still(
     await _until_frontier(own_deployment, block_time=1)
     payment = await own_deployment.create("0.01", expires_in_s=1)
     await own_cluster.pause_clock()
-    await _until_swept_at(own_deployment, payment.terms.expires_at + 2)
+    while time.time() < payment.terms.expires_at + 2:
+        await asyncio.sleep(0.1)
     waiting = await own_deployment.record(payment)
     await own_cluster.resume_clock()
 
@@ -255,17 +257,10 @@ async def _until_frontier(deployment: Deployment, *, block_time: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _until_swept_at(deployment: Deployment, unix_s: int) -> None:
-    """Waits for a sweep that was complete at that time of the machine's clock."""
-    async with asyncio.timeout(30):
-        while (await _frontier(deployment)).updated_at < unix_s:
-            await asyncio.sleep(0.05)
-
-
 async def _until_block_time(cluster: Cluster, unix_s: int) -> None:
     async with asyncio.timeout(30):
         while True:
             slot = await cluster.slot("finalized")
-            if int(await cluster.call("getBlockTime", slot)) > unix_s:
+            if int(await cluster.call("getBlockTime", slot) or 0) > unix_s:
                 return
             await asyncio.sleep(0.1)
