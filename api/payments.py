@@ -183,7 +183,7 @@ async def cancel(context: Context, request: Request, _key: ApiKey | None) -> Res
         batch = payments.save(
             record.payment,
             canceled,
-            events=[events.canceled(canceled, context.now)],
+            events=events.of_change(record.payment, canceled, context.now),
             now=context.now,
         )
         try:

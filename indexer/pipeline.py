@@ -42,7 +42,7 @@ WRITE_ATTEMPTS_MAX: Final = 10
 
 #: Seconds until a parked signature is tried again: doubling from the first to the last.
 RETRY_DELAY_S_MIN: Final = 1
-RETRY_DELAY_S_MAX: Final = 600
+RETRY_DELAY_S_MAX: Final = 60
 
 #: How often an unreadable answer is asked for, in case it was the node's passing mistake, before
 #: it waits for a person.

@@ -15,7 +15,8 @@ Only here do payments expire, and only when nothing that may pay them is unknown
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -44,6 +45,8 @@ SWEEP_PAUSE_S: Final = 2.0
 OVERLAP_SLOTS: Final = 512
 #: Signatures of one page, the most that nodes give.
 PAGE_SIZE: Final = 1_000
+#: Pages of one sweep. Ten million signatures are more than any key should have.
+PAGES_MAX: Final = 10_000
 #: Pages that are gathered before their signatures are examined, oldest first.
 CHUNK_PAGES_MAX: Final = 20
 #: Signatures that are fetched, judged and written together, and how many such batches at once.
@@ -111,10 +114,10 @@ class Sweeper:
                 continue
             self.problem = None
             pause_s = SWEEP_SOON_S if reached < self._live_slot else SWEEP_INTERVAL_S
-            try:
-                await asyncio.wait_for(self._asked.wait(), pause_s)
-            except TimeoutError:
-                continue
+            # Not `wait_for`: it forgets that it was cancelled when it is asked at the same moment.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._asked.wait()
 
     async def _round(self) -> int:
         """One sweep of each key whose turn it is; the lowest slot that all of them reached."""
@@ -207,14 +210,10 @@ class Sweeper:
             )
 
         chunk: list[SignatureRow] = []
-        last_two: list[str | None] = [None, None]
-        pages = 0
-        while True:
-            page = await list_before(last_two[1])
-            if not page and last_two[1] is not None:
-                page = _after(last_two[1], await list_before(last_two[0]))
+        last_two: list[SignatureRow] = []
+        for pages in range(1, PAGES_MAX + 1):
+            page = await self._page_after(last_two, list_before)
             chunk += [row for row in page if floor <= row.slot <= finalized]
-            pages += 1
             # A short page proves nothing (nodes cut them as they like): only one that reaches
             # back to what is known, or none at all, is the end.
             is_last = not page or page[-1].slot < floor
@@ -223,7 +222,32 @@ class Sweeper:
                 chunk = []
             if is_last:
                 return
-            last_two = [*last_two, *(row.signature for row in page)][-2:]
+            last_two = [*last_two, *page][-2:]
+        raise SourceUnavailable(f"the list of signatures has no end after {PAGES_MAX} pages")
+
+    async def _page_after(
+        self,
+        last_two: Sequence[SignatureRow],
+        list_before: Callable[[str | None], Awaitable[list[SignatureRow]]],
+    ) -> list[SignatureRow]:
+        """The next page; empty only at the end of history.
+
+        Older nodes answer an unknown `before` with an empty page as well. One that knows it
+        lists it, and nothing more, before the row above it.
+        """
+        if not last_two:
+            return await list_before(None)
+        last = last_two[-1]
+        page = await list_before(last.signature)
+        if not page:
+            rows = await list_before(last_two[0].signature if len(last_two) == 2 else None)
+            names = [row.signature for row in rows]
+            if last.signature not in names:
+                raise SourceUnavailable("the node lost its place in the list of signatures")
+            page = rows[names.index(last.signature) + 1 :]
+        if page and (page[0].slot > last.slot or last.signature in {r.signature for r in page}):
+            raise SourceUnavailable("the list of signatures does not go on where it stopped")
+        return page
 
     def _new_ones(self, rows: Sequence[SignatureRow]) -> list[SignatureRow]:
         """Those worth fetching, oldest first: a failed transaction moved nothing."""
@@ -283,18 +307,6 @@ class Sweeper:
 def _is_in_doubt(record: Record, frontier: Frontier) -> bool:
     """Something was sighted in a slot that is final now, and is not judged or taken back yet."""
     return any(sighting.slot <= frontier.slot for sighting in record.sightings)
-
-
-def _after(signature: str, rows: Sequence[SignatureRow]) -> list[SignatureRow]:
-    """What follows a signature in a list that was asked for from the row before it.
-
-    Tells the end of history from a node that does not know the signature: older ones answer an
-    unknown `before` with an empty page.
-    """
-    names = [row.signature for row in rows]
-    if signature not in names:
-        raise SourceUnavailable("the node lost its place in the list of signatures")
-    return list(rows[names.index(signature) + 1 :])
 
 
 def _found(key: str, row: SignatureRow) -> Found:

@@ -156,10 +156,10 @@ async def _cancel(arguments: Namespace, settings: Settings) -> int:
                     f"{arguments.id} is {status}; only a pending payment can be canceled"
                 )
             canceled = settle.cancel(record.payment, now)
-            event = events.canceled(canceled, now)
+            change = events.of_change(record.payment, canceled, now)
             try:
                 await database.write(
-                    payments.save(record.payment, canceled, events=[event], now=now)
+                    payments.save(record.payment, canceled, events=change, now=now)
                 )
             except Conflict:
                 continue  # it has changed since it was read: decide anew

@@ -105,7 +105,7 @@ class _TransactionAnswer(_Landed, kw_only=True):
 
 
 class _BlockAnswer(_Struct):
-    parent_slot: _Slot
+    parent_slot: _Unsigned
     transactions: list[_Landed]
     block_time: int | None = None
 

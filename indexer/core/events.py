@@ -35,11 +35,6 @@ def created(payment: Payment, now: int) -> Event:
     return _event(EventType.CREATED, payment, now)
 
 
-def canceled(payment: Payment, now: int) -> Event:
-    """The event of a payment that `settle.cancel` has just canceled."""
-    return _event(EventType.CANCELED, payment, now)
-
-
 def of_change(
     before: Payment, after: Payment, now: int, *, signature: str | None = None
 ) -> tuple[Event, ...]:

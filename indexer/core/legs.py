@@ -52,7 +52,7 @@ class Movement:
         authority: base58 of the key that signed for the source, where the layout names one.
         references: the keys in the instruction's own account list after those that its layout
             names, in order: references, and what else is passed along (signers of a multisig,
-            a hook's accounts).
+            a hook's accounts). Empty for what is no transfer.
     """
 
     outer: int

@@ -79,8 +79,6 @@ def _allocate(named: Sequence[Terms], ledger: Ledger, books: "_Balances") -> Map
     by_reference = {terms.reference: terms for terms in named}
     allocation: dict[int, Terms] = {}
     for position, movement in enumerate(ledger.movements):
-        if not movement.transfer:
-            continue
         for key in movement.references:
             terms = by_reference.get(key)
             if terms is not None and _pays(movement, terms, books):
@@ -333,8 +331,8 @@ def _reasons(terms: Terms, account: _Account) -> set[Reason]:
     for position, movement in enumerate(account.ledger.movements):
         if account.allocation.get(position) is terms:
             continue
-        if movement.transfer and terms.reference in movement.references:
-            reasons.add(_reason(terms, movement, account, taken=position in account.allocation))
+        if terms.reference in movement.references:
+            reasons.add(_reason(terms, movement, account.balances))
         elif terms.asset.mint is None and _creates_recipient(movement, terms):
             reasons.add(Reason.ACCOUNT_CREATED)
     if any(terms.reference in opaque.keys for opaque in account.opaque):
@@ -350,10 +348,11 @@ def _creates_recipient(movement: Movement, terms: Terms) -> bool:
     )
 
 
-def _reason(terms: Terms, movement: Movement, account: _Account, *, taken: bool) -> Reason:
-    balances, recipient = account.balances, terms.recipient
-    if taken and _pays(movement, terms, balances):
-        return Reason.ALREADY_ALLOCATED
+def _reason(terms: Terms, movement: Movement, balances: _Balances) -> Reason:
+    """Why a leg that names the payment does not pay it."""
+    recipient = terms.recipient
+    if _pays(movement, terms, balances):
+        return Reason.ALREADY_ALLOCATED  # it could, but names another payment first
     if _is_own(movement, recipient, balances):
         return Reason.OWN_FUNDS
     destination = movement.destination or ""

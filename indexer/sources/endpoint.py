@@ -207,7 +207,7 @@ class Endpoint:
                 if not known.is_good(asked_at, 0):
                     sent_at = loop.time()
                     raw = await self.call("getSlot", [{"commitment": "finalized"}])
-                    known.slot, known.read_at = self.decode(raw, int, "getSlot"), sent_at
+                    known.slot, known.read_at = self.decode(raw, wire.Slot, "getSlot"), sent_at
         return known.slot
 
     def decode(self, raw: bytes, type_: type[_T], method: str) -> _T:

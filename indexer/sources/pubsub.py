@@ -66,7 +66,7 @@ class _LogsValue(msgspec.Struct):
 
 
 class _Context(msgspec.Struct):
-    slot: int
+    slot: wire.Slot
 
 
 class _LogsResult(msgspec.Struct):
@@ -79,7 +79,7 @@ class _LogsParams(msgspec.Struct):
 
 
 class _SlotResult(msgspec.Struct):
-    slot: int
+    slot: wire.Slot
 
 
 class _SlotParams(msgspec.Struct):
@@ -176,7 +176,7 @@ class PubSub:
 
     async def run(self) -> NoReturn:
         """Connects, rings, reconnects; ends only by cancellation, within a second."""
-        loop = asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         delays, logged_at = backoff(self._draw), float("-inf")
         while True:
             opened_at = loop.time()
@@ -184,6 +184,9 @@ class PubSub:
                 await self._connection()
             except* (OSError, WebSocketException, SourceUnavailable) as group:
                 self.problem = self._reason(_first(group))
+            if task is not None and task.cancelling():
+                # A task group that fails while it is cancelled tells of the failure only.
+                raise asyncio.CancelledError
             was_steady = loop.time() - opened_at > STEADY_S
             if was_steady:
                 delays = backoff(self._draw)

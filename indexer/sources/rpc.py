@@ -82,14 +82,14 @@ class SignatureStatus:
 
 class _Row(msgspec.Struct, rename="camel"):
     signature: str
-    slot: int
+    slot: wire.Slot
     err: Any = None
-    block_time: int | None = None
+    block_time: wire.UnixTime | None = None
     transaction_index: int | None = None
 
 
 class _Status(msgspec.Struct, rename="camel"):
-    slot: int
+    slot: wire.Slot
     err: Any = None
     confirmation_status: str | None = None
 
@@ -286,7 +286,7 @@ class Rpc:
 
     async def slot(self, commitment: Commitment) -> int:
         """The highest slot at that commitment."""
-        return await self._read(int, "getSlot", [{"commitment": commitment}])
+        return await self._read(wire.Slot, "getSlot", [{"commitment": commitment}])
 
     async def finalized_slot(self, *, at_least: int = 0) -> int:
         """The highest slot that `quorum` endpoints say is finalized, at most 2 s old.
@@ -327,7 +327,7 @@ class Rpc:
         if (known := self._block_times.get(slot)) is not None:
             return known
         try:
-            time = await self._read(int | None, "getBlockTime", [slot])  # type: ignore[arg-type]  # a union is no type to mypy
+            time = await self._read(wire.UnixTime | None, "getBlockTime", [slot])  # type: ignore[arg-type]  # a union is no type to mypy
         except SourceRejected as error:
             if error.code in wire.NOT_KEPT_CODES:
                 return None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -58,6 +58,11 @@ class _Answer(msgspec.Struct):
     result: msgspec.Raw = msgspec.Raw()
     error: Any = None
 
+
+#: What a signed 64-bit column can hold; a slot beyond it is no slot.
+Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+#: Unix seconds up to the year 9999, the last that a date can be written of.
+UnixTime = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
 
 _encoder = msgspec.json.Encoder()
 _answer_decoder = msgspec.json.Decoder(_Answer)

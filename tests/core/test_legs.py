@@ -191,6 +191,12 @@ def test_unknown_system_instructions_are_opaque(tag: int) -> None:
     assert len(ledger(raw_call(SYSTEM_PROGRAM, _u32(tag) + bytes(8), A, B)).opaque) == 1
 
 
+def test_an_account_that_had_its_lamports_before_needs_no_funder() -> None:
+    data = _u32(13) + bytes(8) + bytes(40)
+
+    assert ledger(raw_call(SYSTEM_PROGRAM, data, A)) == Ledger((), ())
+
+
 MOVES_NOTHING = {0, 1, 2, 4, 5, 6, 10, 11, 13, 16, *range(18, 26), *range(28, 37), 38, 39}
 MOVES_NOTHING |= {40, 41, 43, 44}
 
@@ -292,6 +298,7 @@ def test_an_account_without_a_row_can_only_have_held_the_native_mint(
         ([plain_transfer(A, A, C, 20)], 50),
         ([unwrap(20)], 30),
         ([unwrap(None)], 0),
+        ([plain_transfer(A, B, C, 60)], 0),  # no program does that; a node that lies might
     ],
 )
 def test_unwrapping_everything_unwraps_what_is_held_by_then(
@@ -387,7 +394,13 @@ def test_batches_do_not_nest() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\xff\x03", b"\xff\x03\x09\x03", b"\xff\x04\x09\x03" + bytes(8), b"\xff\x00\x00"]
+    "data",
+    [
+        b"\xff\x03",
+        b"\xff\x03\x09\x03",
+        b"\xff\x04\x09\x03" + bytes(8),
+        b"\xff\x03\x0a\x03" + bytes(8),
+    ],
 )
 def test_a_batch_that_ends_too_early_is_opaque(data: bytes) -> None:
     read = ledger(raw_call(TOKEN_PROGRAM, data, A, B, C), tokens=ROWS)

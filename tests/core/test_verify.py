@@ -266,6 +266,7 @@ def test_a_fee_is_found_whatever_else_happens_in_the_account(unrelated: Ix) -> N
 
     assert verdict.evidence.bound == 990
     assert verdict.credit == 990 - verdict.evidence.debited
+    assert verdict.reasons == ((Reason.DEBITED,) if verdict.evidence.debited else ())
 
 
 def test_a_fee_larger_than_the_amount_is_no_negative_credit() -> None:
@@ -290,6 +291,16 @@ def test_only_token_2022_has_fees_elsewhere_a_missing_amount_is_a_riddle(
 
 
 # ------------------------------------------------------------------------- the books, and Δ
+
+
+def test_an_account_that_ends_up_with_another_mint_was_not_paid() -> None:
+    """A lying node's: the address is made of the mint."""
+    landed = in_usdc(to_shop(AMOUNT, ORDER))
+    landed["meta"]["postTokenBalances"][0]["mint"] = key("another mint")
+
+    (verdict,) = judged(landed, in_tokens())
+
+    assert (verdict.credit, verdict.legs) == (0, ())
 
 
 def test_no_more_than_was_gained_is_credited() -> None:

@@ -196,6 +196,17 @@ NATIVE_SOL: list[Row] = [
         doubtful(0, Reason.OWN_FUNDS),
     ),
     (
+        "an account is created for the recipient beside the payment",
+        transaction(
+            [
+                create_account(BUYER, SHOP, 5),
+                system_transfer(BUYER, SHOP, AMOUNT, ORDER),
+            ]
+        ),
+        PAY_SOL,
+        clean(AMOUNT, Reason.ACCOUNT_CREATED),
+    ),
+    (
         "a round trip: there and back again",
         transaction(
             [

@@ -15,12 +15,14 @@ from tests.chain import (
     checked_transfer_with_fee,
     close_account,
     confidential_transfer,
+    create_account,
     holding,
     key,
     memo,
     mint_to,
     plain_transfer,
     set_owner,
+    sol_transfer,
     token_transfer,
     transaction,
 )
@@ -334,6 +336,18 @@ TOKENS: list[Row] = [
         clean(0, Reason.WRONG_MINT),
     ),
     (
+        "SOL where tokens were asked for",
+        sol_transfer(BUYER, SHOP, AMOUNT, references=[ORDER]),
+        PAY_USDC,
+        clean(0, Reason.WRONG_MINT),
+    ),
+    (
+        "lamports that make the recipient's account have no part in tokens",
+        in_usdc(create_account(BUYER, SHOP, AMOUNT), bound()),
+        PAY_USDC,
+        clean(AMOUNT),
+    ),
+    (
         "an account of the recipient that is not the associated one",
         in_usdc(
             checked_transfer(BUYER_ATA, USDC, AUXILIARY, BUYER, AMOUNT, ORDER),
@@ -366,6 +380,22 @@ TOKENS: list[Row] = [
         ),
         PAY_USDC,
         doubtful(0, Reason.OWN_FUNDS),
+    ),
+    (
+        "out of the recipient's other account, which is somebody else's afterwards",
+        in_usdc(
+            set_owner(AUXILIARY, SHOP, BUYER),
+            checked_transfer(AUXILIARY, USDC, SHOP_ATA, BUYER, AMOUNT, ORDER),
+            tokens=[*USDC_ROWS, replace(AUXILIARY_ROW, owner_after=BUYER)],
+        ),
+        PAY_USDC,
+        doubtful(0, Reason.OWN_FUNDS),
+    ),
+    (
+        "the recipient draws from the payer's account as its delegate",
+        in_usdc(checked_transfer(BUYER_ATA, USDC, SHOP_ATA, SHOP, AMOUNT, ORDER)),
+        PAY_USDC,
+        clean(AMOUNT),
     ),
     (
         "out of an account of the recipient that came and went",

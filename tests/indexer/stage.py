@@ -135,7 +135,7 @@ class Stage:
         before = (await self.record(expected)).payment
         now = int(self.clock())
         after = settle.cancel(before, now)
-        change = (events.canceled(after, now),)
+        change = events.of_change(before, after, now)
         await self.database.write(payments.save(before, after, events=change, now=now))
 
     async def advance(self, slot: int, block_time: int, *, watched: str = WATCH_KEY) -> None:

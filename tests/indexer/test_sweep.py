@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ from tests.servers.fake_rpc import Call, Fault, eventually, hang_up, http, resul
 LISTING = "getSignaturesForAddress"
 
 
-def junk(it: Stage, count: int, *, newest: int = FINAL_SLOT, carries: str = WATCH_KEY) -> list[str]:
+def junk(
+    it: Stage, number: int, *, newest: int = FINAL_SLOT, carries: str = WATCH_KEY
+) -> list[str]:
     """Transactions that carry the key and concern nobody, ten to a slot; the newest first."""
     names = []
-    for n in range(count):
+    for n in range(number):
         landed = sol_transfer(
             BUYER, SHOP, 1, references=[carries], name=f"{carries} {n}", slot=newest - n // 10
         )
@@ -179,15 +182,15 @@ async def test_more_than_a_page_is_read_to_the_end(tmp_path: Path) -> None:
         assert len(it.fetched()) == 2 * PAGE_SIZE + 6
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 18, 19, 20, 21, 38, 39, 40])
+@pytest.mark.parametrize("newer", [0, 1, 2, 18, 19, 20, 21, 38, 39, 40])
 async def test_the_oldest_is_found_behind_any_number(
-    tmp_path: Path, small_pages: int, count: int
+    tmp_path: Path, small_pages: int, newer: int
 ) -> None:
     """A page that is exactly full may or may not be the last."""
     async with stage(tmp_path) as it:
         order = await it.expect()
         oldest = it.pay(order, slot=10)
-        junk(it, count)
+        junk(it, newer)
 
         await it.sweeper().sweep(WATCH_KEY)
 
@@ -234,9 +237,9 @@ async def test_an_empty_page_is_not_the_end_where_the_row_before_has_a_successor
 ) -> None:
     async with stage(tmp_path) as it:
         order = await it.expect()
-        it.pay(order, slot=10)
+        oldest = it.pay(order, slot=10)
         names = junk(it, small_pages + 10)
-        known = {name for n, name in enumerate(names) if n % rows_max != rows_max - 1}
+        known = {*names, oldest.signature} - {names[rows_max - 1]}  # it ends the first page
         it.node.fail(LISTING, forgetful(it, known, rows_max=rows_max), times=None)
 
         await it.sweeper().sweep(WATCH_KEY)
@@ -287,6 +290,23 @@ async def test_a_node_that_refuses_an_unknown_place_is_asked_from_the_top(
         assert await it.events(order) == ["created", "settled"]
 
 
+async def test_a_list_without_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(tmp_path) as it:
+        monkeypatch.setattr(sweep_module, "PAGES_MAX", 30)
+        names = (forged(f"name {n}") for n in count())
+
+        async def endless(call: Call) -> web.StreamResponse:
+            return await result([{"signature": next(names), "slot": 9, "err": {}}])(call)
+
+        it.node.fail(LISTING, endless, times=None)
+
+        with pytest.raises(SourceUnavailable, match="no end after 30 pages"):
+            await it.sweeper().sweep(WATCH_KEY)
+        assert await it.frontier() is None
+
+
 async def test_what_arrives_while_paging_is_found_by_the_next_sweep(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
         order = await it.expect()
@@ -321,6 +341,10 @@ FAULTS = {
     "listing with an impossible time": (
         LISTING,
         result([{"signature": forged("far"), "slot": 9, "err": None, "blockTime": 2**70}]),
+    ),
+    "listing that turns in circles": (
+        LISTING,
+        result([{"signature": forged(f"far {n}"), "slot": 9, "err": None} for n in range(3)]),
     ),
     "head dead": ("getSlot", hang_up()),
     "head garbled": ("getSlot", result(-7)),
@@ -382,7 +406,6 @@ async def test_a_frontier_never_goes_back_and_grows_old_when_the_chain_stands_st
         assert await it.frontier() == before
 
         it.node.behind = OVERLAP_SLOTS
-        it.rpc.endpoints[0]._finalized.slot = -1
         assert await sweeper.sweep(WATCH_KEY) == FINAL_SLOT
         assert await it.frontier() == before
 
@@ -602,3 +625,17 @@ async def test_a_fresh_subscription_is_swept_after_until_its_slot_is_final(
             async with asyncio.timeout(4):  # less than the pause between ordinary sweeps
                 while await it.events(order) != ["created", "settled"]:
                     await asyncio.sleep(0.01)
+
+
+async def test_it_ends_when_it_is_cancelled_at_the_moment_it_is_asked(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it:
+        sweeper = it.sweeper()
+        task = asyncio.create_task(sweeper.run())
+        await eventually(lambda: sweeper.problem is None)
+
+        sweeper.ask()
+        task.cancel()
+
+        ended, _ = await asyncio.wait({task}, timeout=5)
+        task.cancel()
+        assert ended == {task}

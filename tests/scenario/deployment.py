@@ -83,10 +83,12 @@ class Deployment:
         """Ends the daemon in order, and raises what it died of."""
         if self._task is None:
             return
+        task, self._task = self._task, None
         self._stop.set()
-        async with asyncio.timeout(PATIENCE_S):
-            await self._task
-        self._task = None
+        # Waited for and not awaited: cancelling it as well would hide that it does not end.
+        ended, _ = await asyncio.wait({task}, timeout=PATIENCE_S)
+        assert ended, f"the daemon still runs {PATIENCE_S} s after it was asked to stop"
+        task.result()
 
     async def daemon_ended(self) -> None:
         """Waits until the daemon ends by itself, and raises what it died of."""
@@ -161,8 +163,8 @@ class Deployment:
         """The payment, taken back as the API and the command line do it."""
         before, now = (await self.record(payment)).payment, int(time.time())
         canceled = settle.cancel(before, now)
-        event = events.canceled(canceled, now)
-        await self.database.write(payments.save(before, canceled, events=[event], now=now))
+        change = events.of_change(before, canceled, now)
+        await self.database.write(payments.save(before, canceled, events=change, now=now))
         return canceled
 
     async def swept_past(self, slot: int, key: str | None = None) -> None:

@@ -13,6 +13,7 @@ Events = tuple[EventType, ...]
 
 SETTLED: Events = (EventType.SETTLED,)
 PARTIALLY_PAID: Events = (EventType.PARTIALLY_PAID,)
+EXPIRED: Events = (EventType.EXPIRED,)
 REVIEW: Events = (EventType.REVIEW,)
 
 

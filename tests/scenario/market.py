@@ -119,6 +119,8 @@ class Market:
         to: Pubkey | Keypair | None = None,
         reference: Pubkey | None = None,
         memo: str | None = None,
+        expires_in_s: int | None = None,
+        grace_s: int | None = None,
     ) -> Payment:
         """A payment of that many base units; None asks for SOL, a new wallet unless `to`."""
         recipient = to.pubkey() if isinstance(to, Keypair) else to
@@ -128,6 +130,8 @@ class Market:
             recipient=None if recipient is None else str(recipient),
             reference=None if reference is None else str(reference),
             memo=memo,
+            expires_in_s=expires_in_s,
+            grace_s=grace_s,
         )
 
     def sol(

@@ -9,13 +9,22 @@ has been examined twice, by whoever was told first and by a sweep that has passe
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
+import pytest
+
+from indexer import sweep
 from indexer.core.payment import Payment
+from indexer.core.types import EventType, Status
+from indexer.demo.surfnet.launcher import Surfnet
 from store.payments import Record
 from tests.scenario.ending import Ending
 from tests.scenario.market import Market
 
+
+#: Seconds between sweeps: the last one is what everything waits for.
+SWEEP_INTERVAL_S = 0.3
 
 Told: TypeAlias = tuple[Payment, Ending]
 Story: TypeAlias = Callable[[Market], Awaitable[Told | list[Told]]]
@@ -46,20 +55,58 @@ class Outcome:
 
     @property
     def seen(self) -> Ending:
+        """What is stored."""
         return Ending.of(self.record, self.events)
 
+    @property
+    def faults(self) -> list[str]:
+        """What does not hold and always must, whatever the story."""
+        state, verdicts = self.record.payment.state, self.record.verdicts
+        is_settled = state.status is Status.SETTLED
+        settling = [v.block_time for v in verdicts if v.credit and v.clean]
+        credited = sum(verdict.credit for verdict in verdicts)
+        detected = self.events.count(EventType.DETECTED)
+        checks = {
+            "nothing is left sighted": not self.record.sightings,
+            "received is the sum of the credits": state.received == credited,
+            "no credit is more than its legs": all(
+                v.credit <= sum(leg.net for leg in v.legs) for v in verdicts
+            ),
+            "settled when a clean credit came": state.settled_at in settling
+            if is_settled
+            else state.settled_at is None,
+            "created first and once": self.events.index(EventType.CREATED) == 0
+            and self.events.count(EventType.CREATED) == 1,
+            "settled at most once": self.events.count(EventType.SETTLED) == int(is_settled),
+            "detected at most once a credit": detected <= sum(v.credit > 0 for v in verdicts),
+        }
+        return [fact for fact, holds in checks.items() if not holds]
 
-async def tell(market: Market, stories: Stories) -> dict[str, list[Outcome] | Exception]:
-    """Runs them all, and returns the outcomes of each, or what it broke on."""
-    results = await asyncio.gather(*(_tell(market, stories[name]) for name in stories))
-    await market.deployment.swept_past(await market.cluster.slot())
-    told: dict[str, list[Outcome] | Exception] = {}
-    for name, result in zip(stories, results, strict=True):
-        if isinstance(result, Exception):
-            told[name] = result
-        else:
-            told[name] = [await _outcome(market, *each) for each in result]
-    return told
+
+Outcomes: TypeAlias = dict[str, list[Outcome] | Exception]
+
+
+async def tell(surfnet: Surfnet, folder: Path, stories: Stories) -> Outcomes:
+    """Opens a market, tells all of them there, and returns what came of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "SWEEP_INTERVAL_S", SWEEP_INTERVAL_S)
+        async with Market.open(surfnet, folder) as market:
+            results = await asyncio.gather(*(_tell(market, stories[name]) for name in stories))
+            await market.deployment.swept_past(await market.cluster.slot())
+            return {
+                name: result
+                if isinstance(result, Exception)
+                else [await _outcome(market, *each) for each in result]
+                for name, result in zip(stories, results, strict=True)
+            }
+
+
+def outcomes(told: Outcomes, name: str) -> list[Outcome]:
+    """How the payments of that story ended; raises what it broke on."""
+    found = told[name]
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 async def _tell(market: Market, story: Story) -> list[Told] | Exception:

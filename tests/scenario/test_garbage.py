@@ -3,7 +3,7 @@
 However many, of whatever kind, before the real one or after it: the payment settles, once.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,7 +12,6 @@ from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from indexer import sweep
 from indexer.core.payment import Payment
 from indexer.core.types import EventType, Paid, Reason, Status
 from indexer.demo.instructions import memo, sol_transfer
@@ -20,7 +19,7 @@ from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
 from tests.scenario.ending import SETTLED, Ending, Says, clean
 from tests.scenario.market import AMOUNT, Market, bound, mention
-from tests.scenario.story import Outcome, Stories, Story, Told, tell
+from tests.scenario.story import Outcomes, Stories, Story, Told, outcomes, tell
 
 
 #: Transactions of garbage before the good one, and as many after it.
@@ -92,41 +91,25 @@ def buried_in(*kinds: Garbage, in_tokens: bool) -> Story:
 
 
 STORIES = Stories(
-    {
-        f"{kind.__name__} around a payment in {'tokens' if in_tokens else 'SOL'}": buried_in(
-            kind, in_tokens=in_tokens
-        )
-        for kind in SAID
-        for in_tokens in (False, True)
-    }
-    | {"all of it around a payment in SOL": buried_in(*SAID, in_tokens=False)}
-    | {"all of it around a payment in tokens": buried_in(*SAID, in_tokens=True)}
+    {f"{kind.__name__} around SOL": buried_in(kind, in_tokens=False) for kind in SAID}
+    | {"all of it around SOL": buried_in(*SAID, in_tokens=False)}
+    | {"all of it around tokens": buried_in(*SAID, in_tokens=True)}
 )
-
-Outcomes = dict[str, list[Outcome] | Exception]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def told(
-    surfnet: Surfnet, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Outcomes]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "SWEEP_INTERVAL_S", 0.5)  # the last thing to be waited for
-        async with Market.open(surfnet, tmp_path_factory.mktemp("garbage")) as market:
-            yield await tell(market, STORIES)
+async def told(surfnet: Surfnet, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    return await tell(surfnet, tmp_path_factory.mktemp("garbage"), STORIES)
 
 
 @pytest.mark.parametrize("name", STORIES)
 def test_settles_once(told: Outcomes, name: str) -> None:
-    outcomes = told[name]
-    if isinstance(outcomes, Exception):
-        raise outcomes
-    (outcome,) = outcomes
+    (outcome,) = outcomes(told, name)
     # Dust counts as a part: how many of the parts were stored together is nobody's business.
     events = [e for e in outcome.seen.events if e is not EventType.PARTIALLY_PAID]
     assert replace(outcome.seen, events=tuple(events)) == outcome.expected
     assert outcome.events[-1] == EventType.SETTLED
-    assert outcome.record.sightings == ()
+    assert outcome.faults == []
 
 
 async def _heap(

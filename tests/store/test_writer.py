@@ -154,6 +154,26 @@ async def test_a_commit_that_fails_fails_all_and_leaves_nothing(bench: Bench) ->
     assert bench.stored() == [0, 3]
 
 
+async def test_trouble_with_the_disk_inside_a_batch_rolls_the_group_back(bench: Bench) -> None:
+    def fail(*_: object) -> None:
+        raise apsw.IOError("disk I/O error")
+
+    bench.connection.create_scalar_function("fail", fail)
+    bench.outside.execute("BEGIN IMMEDIATE")  # makes the batches gather
+
+    bad = [Statement("INSERT INTO t (n) VALUES (2)"), Statement("SELECT fail()")]
+    writes = [bench.put(0), bench.put(1), bench.writer.write(bad), bench.put(3)]
+    sent = [asyncio.create_task(write) for write in writes]
+    await asyncio.sleep(0)
+    bench.outside.execute("ROLLBACK")
+    outcomes = await asyncio.gather(*sent, return_exceptions=True)
+
+    failed = [number for number, each in enumerate(outcomes) if isinstance(each, StoreUnavailable)]
+    assert failed in ([0, 1, 2, 3], [1, 2, 3])  # the first may have been taken alone
+    assert bench.stored() == [number for number in (0, 1, 3) if number not in failed]
+    await bench.put(9)
+
+
 async def test_a_full_disk_fails_the_group_and_passes(bench: Bench) -> None:
     await bench.put(0)
     bench.connection.execute("PRAGMA max_page_count = 4")

@@ -1,0 +1,141 @@
+"""What stands between the daemon and a node in tests: a wire to cut, and a stricter node."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+
+
+class Wire:
+    """A TCP connection to somewhere, through a port of its own, that can be cut and held.
+
+    Attributes:
+        url: as the target's, with this port.
+        passed: how often somebody connected.
+    """
+
+    def __init__(self, target: str) -> None:
+        parts = urlsplit(target)
+        self._scheme, self._host, self._port = parts.scheme, parts.hostname, parts.port
+        self._server: asyncio.Server
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self.passed = 0
+        self.url = ""
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, target: str) -> AsyncIterator[Self]:
+        """A wire for the length of the block."""
+        wire = cls(target)
+        wire._server = await asyncio.start_server(wire._connected, "127.0.0.1", 0)
+        port = wire._server.sockets[0].getsockname()[1]
+        wire.url = f"{wire._scheme}://127.0.0.1:{port}"
+        try:
+            yield wire
+        finally:
+            wire._server.close()
+            wire.cut()
+            for task in wire._tasks:
+                task.cancel()
+            await asyncio.gather(*wire._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Ends every connection without a word."""
+        for writer in self._open:
+            writer.transport.abort()
+
+    def hold(self) -> None:
+        """Lets nothing through from now on, and keeps the connections open."""
+        self._flows.clear()
+
+    def release(self) -> None:
+        """Lets things through again."""
+        self._flows.set()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.passed += 1
+        assert self._host is not None
+        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        self._open |= {writer, far_writer}
+        for source, sink in ((reader, far_writer), (far_reader, writer)):
+            task = asyncio.create_task(self._pump(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65_536):
+                await self._flows.wait()
+                sink.write(data)
+                await sink.drain()
+        self._open.discard(sink)
+        sink.close()
+
+
+@asynccontextmanager
+async def strict_node(target: str) -> AsyncIterator[str]:
+    """The URL of a node that gives a finalized transaction only once it is final, as Agave does.
+
+    The local runtime answers such questions early. This one asks it for the signature's status
+    first, and says `null` until that is `finalized`.
+    """
+    async with aiohttp.ClientSession() as session:
+
+        async def ask(body: Any) -> Any:
+            async with session.post(target, json=body) as answer:
+                return await answer.json()
+
+        async def is_final(signature: str) -> bool:
+            body = {"jsonrpc": "2.0", "id": 0, "method": "getSignatureStatuses"}
+            answer = await ask(body | {"params": [[signature], {"searchTransactionHistory": True}]})
+            [status] = answer["result"]["value"]
+            return status is not None and status["confirmationStatus"] == "finalized"
+
+        async def serve(request: web.Request) -> web.Response:
+            body = await request.json()
+            if body["method"] == "getTransaction":
+                signature, options = body["params"]
+                if options["commitment"] == "finalized" and not await is_final(signature):
+                    answer = {"jsonrpc": "2.0", "id": body["id"], "result": None}
+                    return web.json_response(answer)
+            return web.json_response(await ask(body))
+
+        async with _serving(serve) as url:
+            yield url
+
+
+@asynccontextmanager
+async def silent_socket() -> AsyncIterator[str]:
+    """The URL of a WebSocket that accepts everybody and never says a word."""
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for _ in socket:
+            pass
+        return socket
+
+    async with _serving(serve) as url:
+        yield url.replace("http", "ws", 1)
+
+
+@asynccontextmanager
+async def _serving(serve: Callable[[web.Request], Any]) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/", serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.2)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
