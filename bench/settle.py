@@ -20,6 +20,7 @@ from pathlib import Path
 
 import aiohttp
 import structlog
+import uvloop
 
 from indexer.core import creation, events
 from indexer.core.creation import NewPayment, Policy, solana_pay_url
@@ -47,7 +48,7 @@ LISTED_POLLS_MAX = 300
 def main() -> None:
     """Prints payments a second, ours and the plain loop's, and their ratio."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    asyncio.run(_main())
+    uvloop.run(_main())  # as the product does
 
 
 async def _main() -> None:

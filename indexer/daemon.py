@@ -169,14 +169,10 @@ def _indexer_tasks(
 
         return wait_and_start
 
-    async def sweep() -> None:
-        await watched.refresh()
-        await sweeper.run()
-
     return {
         "watch": partial(watched.run, changed=keys_changed, wait=wakeups.wait),
         "cluster": partial(_same_cluster, database, rpc, sweeper, known),
-        "sweep": once_known(sweep),
+        "sweep": once_known(sweeper.run),
         "doorbells": once_known(live.answer),
         "finality": once_known(live.settle),
         "parked": once_known(parked.run),

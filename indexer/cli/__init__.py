@@ -8,13 +8,14 @@ A command's result goes to standard output and nothing else does; all talk goes 
 error. What goes wrong in an expected way is one line there that says how to fix it.
 """
 
-import asyncio
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, assert_never
+
+import uvloop
 
 from indexer import log
 from indexer.cli.arguments import build_parser
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Namespace) -> int:
     command: Command = arguments.command
     settings = _settings(arguments, command) if command.configured else Settings()
-    code = asyncio.run(command.run(arguments, settings))
+    code: int = uvloop.run(command.run(arguments, settings))
     sys.stdout.flush()
     return code
 
