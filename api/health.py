@@ -106,12 +106,13 @@ def _answer(
 ) -> Response:
     frontiers = []
     if frontier is not None:
+        time = frontier.block_time or None  # 0: no block up to there has a time that is known
         frontiers.append(
             FrontierBody(
                 key=frontier.key,
                 slot=frontier.slot,
-                block_time=format_time(frontier.block_time),
-                age_s=now - frontier.block_time,
+                block_time=None if time is None else format_time(time),
+                age_s=None if time is None else now - time,
             )
         )
     body = ReadinessBody(status=status, reasons=reasons, frontiers=frontiers)

@@ -231,8 +231,10 @@ class FrontierBody(msgspec.Struct, frozen=True):
 
     key: Key
     slot: int
-    block_time: Time
-    age_s: Annotated[int, Meta(description="Seconds between `block_time` and now.")]
+    block_time: Annotated[
+        Time | None, Meta(description="`null` while the node does not know the time of its blocks.")
+    ]
+    age_s: Annotated[int | None, Meta(description="Seconds between `block_time` and now.")]
 
 
 class ReadinessBody(msgspec.Struct, frozen=True):

@@ -238,11 +238,16 @@ class _Answers:
 
     def conclusion(self) -> Transaction | Undecided | Absent:
         """What follows from all of it; see `read_transaction`."""
-        if (agreed := self.agreed) is not None:
+        agreed, groups = self.agreed, self._groups()
+        sides = [[endpoint.name for endpoint, _ in group] for group in groups]
+        if len(groups) > 1:
+            outvoted = agreed is not None
+            _log.error(
+                "quorum.disagreement", signature=self.signature, sides=sides, outvoted=outvoted
+            )
+        if agreed is not None:
             return agreed
-        if len(groups := self._groups()) > 1:
-            sides = [[endpoint.name for endpoint, _ in group] for group in groups]
-            _log.error("quorum.disagreement", signature=self.signature, sides=sides)
+        if len(groups) > 1:
             raise QuorumNotReached(f"{self.signature}: endpoints disagree about it: {sides}")
         if self.absent is not None:
             seen = [transaction.slot for _, transaction in self.found]

@@ -48,6 +48,16 @@ async def test_with_an_indexer_that_runs_it_is_ready(api: Api) -> None:
     }
 
 
+async def test_a_frontier_without_a_time_has_no_age(api: Api) -> None:
+    frontier = Frontier(key=WATCH_KEY, slot=8, block_time=0, updated_at=NOW)
+    await well(api)
+    await api.database.write([Statement("DELETE FROM cursors"), cursors.advance(frontier)])
+
+    _, body = await api.get("/readyz")
+
+    assert body["frontiers"] == [{"key": WATCH_KEY, "slot": 8, "block_time": None, "age_s": None}]
+
+
 async def test_before_the_indexer_ran_it_is_not_ready(api: Api) -> None:
     assert await reasons(api) == (
         503,

@@ -32,7 +32,7 @@ from tests.indexer.stage import (
     paying,
     stage,
 )
-from tests.servers.fake_rpc import eventually, http, null
+from tests.servers.fake_rpc import Fault, eventually, http, null, rpc_error
 
 
 NEXT = FINAL_SLOT + 40  # beyond what is final, or even confirmed, at the start
@@ -100,13 +100,26 @@ async def test_a_node_that_is_away_for_a_while_costs_time_only(tmp_path: Path) -
         await daemon.until_ready("ready")
 
 
-async def test_a_node_that_fails_in_the_middle_of_a_sweep_costs_time_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "status", "parts"),
+    [
+        # The node is in trouble, and left alone for a while each time.
+        (http(500), "unready", {"rpc"}),
+        # It is well, and only has no transactions to give.
+        (rpc_error(-32001, "cleaned up"), "degraded", {"dead_letters"}),
+        (rpc_error(-32014, "no status yet"), "degraded", {"dead_letters"}),
+    ],
+    ids=["in_trouble", "cleaned_up", "not_yet"],
+)
+async def test_a_node_that_gives_lists_and_no_transactions_costs_time_only(
+    tmp_path: Path, fault: Fault, status: str, parts: set[str]
+) -> None:
     async with deployment(tmp_path) as (it, daemon):
         orders = [await it.expect(name=f"order {n}") for n in range(5)]
-        it.node.fail("getTransaction", http(500), times=None)
+        it.node.fail("getTransaction", fault, times=None)
         for order in orders:
             it.pay(order, slot=soon(it))
-        await daemon.until_ready("degraded", "dead_letters")
+        await daemon.until_ready(status, *parts)
 
         it.node.heal()
 
