@@ -218,7 +218,7 @@ class Endpoint:
         """
         try:
             return msgspec.json.decode(raw, type=type_)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except wire.UNREADABLE as error:
             asked = wire.Asked(method, self.name, self._secrets)
             raise wire.unreadable(asked, f"unexpected result: {error}").error from error
 

@@ -294,7 +294,7 @@ class PubSub:
                     self._heard_notice(frame.error)
                 case _:
                     self.ignored += 1
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except wire.UNREADABLE:
             self.ignored += 1
 
     def _heard_logs(self, params: _LogsParams) -> None:

@@ -225,7 +225,7 @@ class Rpc:
         raw = await self.call(method, params)
         try:
             return msgspec.json.decode(raw, type=type_)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except wire.UNREADABLE as error:
             raise SourceUnavailable(f"{method}: unexpected result: {error}") from error
 
     # ------------------------------------------------------------------- reads

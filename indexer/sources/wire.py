@@ -64,6 +64,10 @@ Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 #: Unix seconds up to the year 9999, the last that a date can be written of.
 UnixTime = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
 
+#: What goes wrong with bytes that are not the JSON they should be; the last is JSON nested
+#: without end.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.json.Encoder()
 _answer_decoder = msgspec.json.Decoder(_Answer)
 
@@ -111,7 +115,7 @@ def decode_answer(body: bytes, request_id: int, asked: Asked) -> bytes | Fault:
     """The raw JSON of `result` in a 2xx answer, or what is wrong with the answer."""
     try:
         answer = _answer_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return unreadable(asked, f"no JSON-RPC answer but {_excerpt(body)}")
     if answer.error is not None:
         return refused(asked, answer.error)
@@ -209,7 +213,7 @@ def _http_date(value: str | None) -> datetime | None:
 def _error_in(body: bytes) -> Any:
     try:
         return _answer_decoder.decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 

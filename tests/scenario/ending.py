@@ -15,6 +15,7 @@ SETTLED: Events = (EventType.SETTLED,)
 PARTIALLY_PAID: Events = (EventType.PARTIALLY_PAID,)
 EXPIRED: Events = (EventType.EXPIRED,)
 REVIEW: Events = (EventType.REVIEW,)
+PARTIAL_AND_REVIEW: Events = (*PARTIALLY_PAID, *REVIEW)
 
 
 @dataclass(frozen=True, slots=True)

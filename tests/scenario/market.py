@@ -169,6 +169,12 @@ class Market:
         await self.cluster.slot_after(landed.slot)
         return signature
 
+    async def fails(self, *instructions: Instruction, by: Wallet | None = None) -> None:
+        """Somebody, the customer unless said, sends what lands and fails."""
+        signature = await self.lands(await (by or self.buyer).send(*instructions))
+        (landed,) = await self.cluster.landed([signature])
+        assert landed.error is not None
+
     # --------------------------------------------------------------------------- what helps
 
     async def wallet(self, keypair: Keypair | None = None, *, sol: int = 1) -> Wallet:

@@ -138,6 +138,7 @@ async def a_mint_that_calls_a_hook_settles(market: Market) -> Told:
     """The accounts that the hook needs stand between the owner and the reference."""
     payment, token = await market.ask(market.hooked), market.hooked
     transfer = token.transfer(market.buyer.key, recipient(payment), AMOUNT)
+    await market.fails(market.account(payment, token), bound(transfer, payment))
     hook = AccountMeta(market.hook, is_signer=False, is_writable=False)
     with_hook = Instruction(transfer.program_id, transfer.data, [*transfer.accounts, hook])
     signature = await market.buyer.send(market.account(payment, token), bound(with_hook, payment))

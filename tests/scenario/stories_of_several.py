@@ -7,6 +7,7 @@ from indexer.core.types import Paid, Reason, Status
 from indexer.demo.instructions import sol_transfer
 from indexer.demo.wallet import Wallet
 from tests.scenario.ending import (
+    PARTIAL_AND_REVIEW,
     PARTIALLY_PAID,
     REVIEW,
     SETTLED,
@@ -119,7 +120,7 @@ async def two_payments_whose_fees_cannot_be_told_apart_are_for_a_person(
         received=least,
         review=(Reason.BOOKS, Reason.FEE_UNKNOWN),
         verdicts={signature: doubtful(least, Reason.BOOKS, Reason.FEE_UNKNOWN)},
-        events=(*PARTIALLY_PAID, *REVIEW),
+        events=PARTIAL_AND_REVIEW,
     )
     return [(payment, ending) for payment in payments]
 
@@ -218,9 +219,7 @@ async def dust_first_leaves_a_payment_payable(market: Market) -> Told:
 async def a_failure_first_leaves_a_payment_payable(market: Market) -> Told:
     payment, poor = await market.ask(), Wallet(market.cluster)
     await market.cluster.fund_sol(poor.key, AMOUNT)
-    failed = await market.lands(await poor.send(market.sol(payment, AMOUNT, by=poor.key)))
-    (landed,) = await market.cluster.landed([failed])
-    assert landed.error is not None
+    await market.fails(market.sol(payment, AMOUNT, by=poor.key), by=poor)
     return payment, settled(await market.pays(payment), amount=AMOUNT)
 
 

@@ -1,6 +1,18 @@
 """Deadlines that pass, with and without the money, and offers that are taken back."""
 
 import asyncio
+import base64
+
+from solders.hash import Hash
+from solders.keypair import Keypair
+from solders.message import MessageV0
+from solders.pubkey import Pubkey
+from solders.system_program import (
+    AdvanceNonceAccountParams,
+    advance_nonce_account,
+    create_nonce_account,
+)
+from solders.transaction import VersionedTransaction
 
 from indexer.core.payment import Payment
 from indexer.core.types import EventType, Paid, Reason, Status
@@ -22,6 +34,9 @@ from tests.scenario.story import Stories, Told
 OF_TIME = Stories()
 
 CANCELED: Events = (EventType.CANCELED,)
+
+#: In a nonce account's data, behind version, state and authority.
+_NONCE_AT = 4 + 4 + 32
 
 
 @OF_TIME.add
@@ -51,6 +66,34 @@ async def what_is_paid_within_the_grace_time_settles_late(market: Market) -> Tol
     payment = await market.ask(expires_in_s=1)
     await market.deployment.until(payment, Status.EXPIRED)
     signature = await market.pays(payment)
+    return payment, Ending(
+        status=Status.SETTLED,
+        paid=Paid.EXACT,
+        late=True,
+        received=AMOUNT,
+        verdicts={signature: clean(AMOUNT)},
+        events=(*EXPIRED, *SETTLED),
+    )
+
+
+@OF_TIME.add
+async def what_was_signed_in_time_and_sent_late_is_late(market: Market) -> Told:
+    """A durable nonce keeps a signed transaction good for ever."""
+    nonce, buyer = Keypair(), market.buyer
+    await buyer.run(
+        *create_nonce_account(buyer.key, nonce.pubkey(), buyer.key, AMOUNT), signers=[nonce]
+    )
+    payment = await market.ask(expires_in_s=1)
+    advance = AdvanceNonceAccountParams(nonce_pubkey=nonce.pubkey(), authorized_pubkey=buyer.key)
+    message = MessageV0.try_compile(
+        buyer.key,
+        [advance_nonce_account(advance), market.sol(payment)],
+        [],
+        await _nonce(market, nonce.pubkey()),
+    )
+    signed = VersionedTransaction(message, [buyer.keypair])
+    await market.deployment.until(payment, Status.EXPIRED)
+    signature = await market.cluster.send(signed)
     return payment, Ending(
         status=Status.SETTLED,
         paid=Paid.EXACT,
@@ -188,6 +231,12 @@ async def _until_too_late(market: Market, payment: Payment) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while await _frontier_time(market) <= deadline:
             await asyncio.sleep(0.05)
+
+
+async def _nonce(market: Market, account: Pubkey) -> Hash:
+    """What a nonce account holds, to be used as a blockhash."""
+    answer = await market.cluster.call("getAccountInfo", str(account), {"encoding": "base64"})
+    return Hash(base64.b64decode(answer["value"]["data"][0])[_NONCE_AT : _NONCE_AT + 32])
 
 
 async def _frontier_time(market: Market) -> int:

@@ -1,9 +1,10 @@
 """Every way to pay, and every way to look as if one had paid, on the real runtime.
 
 Executed by the real programs, then found, fetched, judged and stored by a whole daemon.
-What the runtime cannot execute is judged from made-up transactions in `tests.core.test_traps`:
-confidential transfers (they need zero-knowledge proofs), transfer hooks (a program of its own),
-and what only old or careless nodes answer (no `meta`, no inner instructions).
+What the runtime cannot show is judged from made-up transactions in `tests.core.test_traps`:
+confidential transfers, which need zero-knowledge proofs, and what only old or careless nodes
+answer, such as no inner instructions. A payment whose keys *all* come from a lookup table is
+not told here either: this runtime lists only what is in the message itself.
 """
 
 import pytest
@@ -12,13 +13,23 @@ import pytest_asyncio
 from indexer.demo.surfnet.launcher import Surfnet
 from tests.scenario.stories_in_sol import IN_SOL
 from tests.scenario.stories_in_tokens import IN_TOKENS
+from tests.scenario.stories_in_wrapped_sol import IN_WRAPPED_SOL
 from tests.scenario.stories_of_foreign_references import OF_FOREIGN_REFERENCES
 from tests.scenario.stories_of_programs import OF_PROGRAMS
 from tests.scenario.stories_of_several import OF_SEVERAL
+from tests.scenario.stories_of_token_accounts import OF_TOKEN_ACCOUNTS
 from tests.scenario.story import Outcomes, Stories, outcomes, tell
 
 
-STORIES = Stories(IN_SOL | IN_TOKENS | OF_PROGRAMS | OF_SEVERAL | OF_FOREIGN_REFERENCES)
+STORIES = Stories(
+    IN_SOL
+    | IN_WRAPPED_SOL
+    | IN_TOKENS
+    | OF_TOKEN_ACCOUNTS
+    | OF_PROGRAMS
+    | OF_SEVERAL
+    | OF_FOREIGN_REFERENCES
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
