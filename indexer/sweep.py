@@ -150,7 +150,7 @@ class Sweeper:
         known = await cursors.get(self._database, key)
         finalized = await self._rpc.finalized_slot(at_least=known.slot + 1 if known else 0)
         if known is not None and finalized <= known.slot:
-            return self._nothing_new(known, finalized)
+            return await self._nothing_new(known, finalized)
         block_time = await self._rpc.block_time(finalized)
         floor = 0 if known is None else max(0, known.slot - OVERLAP_SLOTS)
         await self._examine_all(key, floor, finalized)
@@ -164,12 +164,16 @@ class Sweeper:
         await self._expire(frontier)
         return finalized
 
-    def _nothing_new(self, known: Frontier, finalized: int) -> int:
-        """The frontier stays, and grows old: that is how a chain that stands still is seen."""
+    async def _nothing_new(self, known: Frontier, finalized: int) -> int:
+        """The frontier stays, and grows old: that is how a chain that stands still is seen.
+
+        What it has passed may expire all the same, where something was parked until now.
+        """
         if finalized < known.slot - OVERLAP_SLOTS:
             raise SourceUnavailable(
                 f"the finalized slot {finalized} is far behind our frontier {known.slot}"
             )
+        await self._expire(known)
         return known.slot
 
     # --------------------------------------------------------------------- listing signatures

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from indexer import daemon, live, parked, sweep
 from indexer.core.payment import Payment
@@ -31,8 +30,8 @@ PATIENCE_S = 20.0
 HASTE = 10.0
 
 
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shortens every pause between two looks at something."""
+def hurry(replace_in: Callable[[Any, str, Any], object]) -> None:
+    """Shortens every pause between two looks at something, by `setattr` or a fixture's."""
     for module, name in (
         (daemon, "GENESIS_PAUSE_S"),
         (daemon, "REPORT_INTERVAL_S"),
@@ -42,10 +41,10 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
         (parked, "INTERVAL_S"),
         (sweep, "SWEEP_PAUSE_S"),
     ):
-        monkeypatch.setattr(module, name, 0.05)
-    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.3)
+        replace_in(module, name, 0.05)
+    replace_in(sweep, "SWEEP_INTERVAL_S", 0.3)
     for source in (endpoint, pubsub):
-        monkeypatch.setattr(source, "backoff", partial(backoff, longest_s=0.5))
+        replace_in(source, "backoff", partial(backoff, longest_s=0.5))
 
 
 def running_clock() -> Callable[[], float]:
@@ -54,7 +53,7 @@ def running_clock() -> Callable[[], float]:
     return lambda: BLOCK_TIME + (time.monotonic() - begun) * HASTE
 
 
-def settings_for(folder: Path, *nodes: FakeNode, **others: Any) -> Settings:
+def settings_for(folder: Path | str, *nodes: FakeNode, **others: Any) -> Settings:
     """Settings of a daemon on these nodes, over the database of a stage in that folder."""
     values: dict[str, Any] = {
         "database_url": f"sqlite:///{folder}/axiom.db",

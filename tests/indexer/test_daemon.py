@@ -22,7 +22,7 @@ from tests.servers.fake_rpc import FakeChain, FakeNode, eventually, hang, rpc_er
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+    hurry(monkeypatch.setattr)
 
 
 # --------------------------------------------------------------------------- watch key

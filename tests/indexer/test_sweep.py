@@ -1,7 +1,7 @@
 """Sweeps: complete, or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -12,11 +12,10 @@ from aiohttp import web
 
 from indexer import sweep as sweep_module
 from indexer.core.types import Status
-from indexer.errors import Conflict, SourceError, SourceUnavailable, StoreUnavailable
+from indexer.errors import SourceError, SourceUnavailable
 from indexer.sweep import OVERLAP_SLOTS, PAGE_SIZE, Sweeper
 from store import payments
-from store.database import Rows, Statement
-from tests.chain import key, sol_transfer
+from tests.chain import sol_transfer
 from tests.indexer.stage import (
     BUYER,
     EXPIRES_AT,
@@ -27,7 +26,7 @@ from tests.indexer.stage import (
     forged,
     stage,
 )
-from tests.servers.fake_rpc import Call, Fault, eventually, hang_up, http, result, rpc_error
+from tests.servers.fake_rpc import Call, Fault, eventually, hang_up, http, null, result, rpc_error
 
 
 LISTING = "getSignaturesForAddress"
@@ -415,6 +414,22 @@ async def test_a_frontier_never_goes_back_and_grows_old_when_the_chain_stands_st
         assert await it.frontier() == before
 
 
+async def test_what_was_held_up_expires_also_where_the_chain_stands_still(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it:
+        order, unpaid = await it.expect(name="order"), await it.expect(name="unpaid")
+        found, sweeper = it.pay(order), it.sweeper()
+        it.node.fail("getTransaction", null(), times=None)
+        it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
+        await sweeper.sweep(WATCH_KEY)
+        assert await it.events(unpaid) == ["created"]
+
+        it.node.heal()
+        await it.settle(found)
+        await sweeper.sweep(WATCH_KEY)
+
+        assert await it.events(unpaid) == ["created", "expired"]
+
+
 async def test_a_payment_that_is_paid_in_the_last_second_does_not_expire(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
         order, unpaid = await it.expect(name="order"), await it.expect(name="unpaid")
@@ -541,101 +556,3 @@ async def test_a_frontier_moves_only_when_enough_nodes_have_listed_the_key(tmp_p
         it.rpc.endpoints[2].health.answered(float("inf"), float("inf"))
         await it.sweeper().sweep(WATCH_KEY)
         assert await it.frontier() is not None
-
-
-# ----------------------------------------------------------------------------- for ever
-
-
-async def test_a_failure_is_shown_waited_out_and_forgotten(tmp_path: Path, brisk: None) -> None:
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        it.pay(order)
-        it.node.fail(LISTING, rpc_error(-32601, "turned off"), times=None)
-        sweeper = it.sweeper()
-        assert sweeper.problem == "no sweep is complete yet"
-
-        async with running(sweeper):
-            await eventually(lambda: "turned off" in (sweeper.problem or ""))
-            it.node.heal()
-            await eventually(lambda: sweeper.problem is None)
-
-        assert await it.events(order) == ["created", "settled"]
-
-
-@pytest.mark.parametrize("error", [StoreUnavailable("disk full"), Conflict("again")])
-async def test_a_store_that_fails_in_the_middle_costs_time_only(
-    tmp_path: Path, brisk: None, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        it.pay(order)
-        write, sweeper = it.database.write, it.sweeper()
-        failures = iter(range(3))
-
-        async def fail_first(batch: Sequence[Statement]) -> list[Rows]:
-            if next(failures, None) is not None:
-                raise error
-            return await write(batch)
-
-        monkeypatch.setattr(it.database, "write", fail_first)
-        async with running(sweeper):
-            await eventually(lambda: sweeper.problem is None)
-
-        assert await it.events(order) == ["created", "settled"]
-
-
-async def test_one_key_that_cannot_be_listed_does_not_hold_up_the_others(
-    tmp_path: Path, brisk: None
-) -> None:
-    async with stage(tmp_path) as it:
-        sick, order = key("sick"), await it.expect(watch_key=None)
-        it.pay(order)
-
-        async def fault(call: Call) -> web.StreamResponse:
-            if call.params[0] == sick:
-                return await rpc_error(-32602, "cannot list this one")(call)
-            return await result(it.node._signatures(*call.params))(call)
-
-        it.node.fail(LISTING, fault, times=None)
-        sweeper = it.sweeper(sick, order.terms.reference)
-        async with running(sweeper):
-            await eventually(lambda: "cannot list" in (sweeper.problem or ""))
-            async with asyncio.timeout(10):
-                while await it.events(order) != ["created", "settled"]:
-                    await asyncio.sleep(0.01)
-
-        assert "cannot list" in (sweeper.problem or "")
-
-
-async def test_a_fresh_subscription_is_swept_after_until_its_slot_is_final(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It does not see what was executed before it, and that may be final only later."""
-    async with stage(tmp_path) as it:
-        monkeypatch.setattr(sweep_module, "SWEEP_SOON_S", 0.01)
-        order = await it.expect()
-        sweeper = it.sweeper()
-        async with running(sweeper):
-            await eventually(lambda: sweeper.problem is None)
-            it.pay(order, slot=FINAL_SLOT + 30)
-            sweeper.subscribed(FINAL_SLOT + 31)
-            await eventually(lambda: it.node.count("getSlot") > 5)
-            assert await it.events(order) == ["created"]
-            it.chain.finalize(FINAL_SLOT + 31)
-            async with asyncio.timeout(4):  # less than the pause between ordinary sweeps
-                while await it.events(order) != ["created", "settled"]:
-                    await asyncio.sleep(0.01)
-
-
-async def test_it_ends_when_it_is_cancelled_at_the_moment_it_is_asked(tmp_path: Path) -> None:
-    async with stage(tmp_path) as it:
-        sweeper = it.sweeper()
-        task = asyncio.create_task(sweeper.run())
-        await eventually(lambda: sweeper.problem is None)
-
-        sweeper.ask()
-        task.cancel()
-
-        ended, _ = await asyncio.wait({task}, timeout=5)
-        task.cancel()
-        assert ended == {task}

@@ -1,4 +1,8 @@
-"""The indexer as a process that kills itself at a chosen step: `crash_child.py DB RPC WS [STEP N]`.
+"""The indexer as a process that kills itself at a chosen step.
+
+`crash_child.py DB RPC WS [STEP N]` is one such process. `crash_child.py --nursery` bears one after
+another: it reads a JSON object a line, forks a child for each, so that none has to import
+everything anew, and says its process id, and then its exit code.
 
 STEP is `before NAME` or `after NAME`; the N-th time it is reached, the process gets SIGKILL: no
 handler runs, nothing is flushed, no lock is released. Without STEP it runs until SIGTERM.
@@ -6,32 +10,40 @@ handler runs, nothing is flushed, no lock is released. Without STEP it runs unti
 
 import asyncio
 import functools
+import json
 import os
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
-from indexer import daemon
+from indexer import daemon, live as live_module
 from indexer.live import Live
+from indexer.parked import Parked
 from indexer.pipeline import Pipeline
 from indexer.settings import Settings
 from indexer.sweep import Sweeper
 from store.database import Database
+from tests.indexer.daemons import hurry, running_clock, settings_for
 
 
-#: What can be died around, by name.
+#: What can be died around, by name. Of writes only those of facts count, not those of health,
+#: which come when they like.
 STEPS: dict[str, tuple[type, str]] = {
     "fetch": (Pipeline, "_fetch"),
     "judge": (Pipeline, "_judge"),
     "sight": (Pipeline, "sight"),
     "settle": (Pipeline, "settle"),
+    "park": (Pipeline, "_park"),
+    "unpark": (Pipeline, "_unpark"),
     "write": (Database, "write"),
     "sweep": (Sweeper, "sweep"),
     "expire": (Sweeper, "_expire"),
     "final": (Live, "_settle_final"),
+    "revert": (Live, "_revert"),
+    "retry": (Parked, "retry_due"),
 }
 
 
@@ -47,6 +59,8 @@ def arm(target: str, count: int) -> None:
     def around(name: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @functools.wraps(step)
         async def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if name == "write" and "INTO health" in args[1][0].sql:
+                return await step(*args, **kwargs)
             pass_by(f"before {name}")
             result = await step(*args, **kwargs)
             pass_by(f"after {name}")
@@ -58,9 +72,13 @@ def arm(target: str, count: int) -> None:
         setattr(owner, attribute, around(name, getattr(owner, attribute)))
 
 
-async def run(database: str, rpc_url: str, ws_url: str) -> None:
+async def run(settings: Settings, clock: Callable[[], float]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await daemon.run(settings, clock=clock, indexer=True, api=False, stop=stop)
+
+
+def run_alone(database: str, rpc_url: str, ws_url: str) -> None:
     settings = Settings(
         database_url=f"sqlite:///{database}",
         rpc_urls=(rpc_url,),
@@ -68,10 +86,57 @@ async def run(database: str, rpc_url: str, ws_url: str) -> None:
         rpc_rate=0,
         tokens={"SOL": None},
     )
-    await daemon.run(settings, clock=time.time, indexer=True, api=False, stop=stop)
+    asyncio.run(run(settings, time.time))
+
+
+# ------------------------------------------------------------------------------- the nursery
+
+
+#: Slots after which a child takes a dropped transaction back: fewer than ours, to live faster.
+DROPPED_AFTER_SLOTS = 25
+
+#: No child outlives a test that was killed itself.
+LIFE_S_MAX = 60
+
+
+def nursery() -> None:
+    """Bears one child after another, until nobody orders any more."""
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            live(json.loads(line))
+        say(pid)
+        _, status = os.waitpid(pid, 0)
+        say(os.waitstatus_to_exitcode(status))
+
+
+def say(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
+def live(order: dict[str, Any]) -> NoReturn:
+    """What a child does: the indexer over the database and the node that the order names."""
+    silence = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(silence, stream)
+    signal.alarm(LIFE_S_MAX)
+    try:
+        if order["step"]:
+            arm(order["step"], order["count"])
+        hurry(setattr)
+        live_module.DROPPED_AFTER_SLOTS = DROPPED_AFTER_SLOTS  # type: ignore[misc]  # a shorter life
+        urls = {"rpc_urls": (order["rpc_url"],), "ws_urls": (order["ws_url"],)}
+        asyncio.run(run(settings_for(order["folder"], **urls), running_clock()))
+    except BaseException:  # noqa: BLE001 - whatever it is, the nursery's own code must not go on
+        os._exit(1)
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 4:
-        arm(sys.argv[4], int(sys.argv[5]))
-    asyncio.run(run(*sys.argv[1:4]))
+    if sys.argv[1] == "--nursery":
+        nursery()
+    else:
+        if len(sys.argv) > 4:
+            arm(sys.argv[4], int(sys.argv[5]))
+        run_alone(*sys.argv[1:4])

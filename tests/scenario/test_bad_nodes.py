@@ -40,7 +40,7 @@ NEXT = FINAL_SLOT + 40  # beyond what is final, or even confirmed, at the start
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+    hurry(monkeypatch.setattr)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from tests.servers.fake_rpc import Call, Fault
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+    hurry(monkeypatch.setattr)
 
 
 def says(it: Stage, signature: str, answer: bytes) -> Fault:

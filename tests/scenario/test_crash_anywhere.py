@@ -1,0 +1,368 @@
+"""Killed at every write and around every step of a whole life: it ends as if nothing had been.
+
+The cluster is in memory, so that every fate of a payment can be brought about: paid before and
+while the indexer runs, in parts, twice, late, after it was canceled, by a transaction that no
+node has for a while, and by one that a fork takes away.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from indexer.core.payment import Payment
+from indexer.core.types import Reason, Status
+from store import cursors, dead_letters, events as event_log, payments
+from store.database import Statement, open_database
+from tests.chain import signature_of, system_transfer, transaction
+from tests.indexer.daemons import PATIENCE_S
+from tests.indexer.stage import (
+    AMOUNT,
+    BUYER,
+    FINAL_SLOT,
+    SHOP,
+    WATCH_KEY,
+    paying,
+    payment,
+    stage,
+)
+from tests.scenario.crash_child import DROPPED_AFTER_SLOTS, STEPS
+from tests.servers.fake_rpc import Call, FakeChain, FakeNode, Fault, null, result
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Lives that are lived at once: each waits more than it works.
+AT_ONCE = 5
+#: What is sent while the indexer runs lands here; then a fork takes one away.
+LANDING = FINAL_SLOT + 45
+DROPPED = LANDING + 20
+#: The slot in which a deadline passes while the indexer runs.
+DEADLINE_SLOT = LANDING + 5
+#: When the frontier is here, everything has happened.
+END = LANDING + DROPPED_AFTER_SLOTS + 2
+SLOT_S = 0.005
+#: How often the transaction that no node has is asked for before one has it.
+NULLS = 2
+
+STATUS_EVENTS = ("created", "settled", "expired", "canceled")
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who is in the play, in order, and how each ends."""
+
+    payments: dict[str, Payment]
+    ends: dict[str, Status]
+
+
+def cast(chain: FakeChain) -> Cast:
+    deadline = chain.block_time(DEADLINE_SLOT)
+    assert deadline is not None
+    ends = {
+        "exact": Status.SETTLED,
+        "parts": Status.SETTLED,
+        "twice": Status.SETTLED,
+        "pair one": Status.SETTLED,
+        "pair two": Status.SETTLED,
+        "foreign": Status.SETTLED,
+        "missing": Status.SETTLED,
+        "live": Status.SETTLED,
+        "late": Status.SETTLED,
+        "canceled": Status.CANCELED,
+        "dropped": Status.PENDING,
+        "unpaid": Status.EXPIRED,
+        "dust": Status.EXPIRED,
+    }
+    terms: dict[str, dict[str, Any]] = {
+        "foreign": {"watch_key": None},
+        "unpaid": {"expires_at": deadline},
+        "dust": {"expires_at": deadline},
+        "late": {"expires_at": chain.block_time(FINAL_SLOT - 20)},
+    }
+    return Cast({name: payment(name, **terms.get(name, {})) for name in ends}, ends)
+
+
+def before(cast_: Cast) -> list[dict[str, Any]]:
+    """What is final before the indexer starts."""
+    who = cast_.payments
+    pair = [
+        system_transfer(BUYER, SHOP, AMOUNT, who[name].terms.reference, WATCH_KEY)
+        for name in ("pair one", "pair two")
+    ]
+    return [
+        paying(who["exact"], slot=FINAL_SLOT - 9),
+        paying(who["parts"], amount=AMOUNT - 1, slot=FINAL_SLOT - 8),
+        paying(who["parts"], amount=1, slot=FINAL_SLOT - 7),
+        paying(who["twice"], name="once", slot=FINAL_SLOT - 6),
+        paying(who["twice"], name="and again", slot=FINAL_SLOT - 5),
+        transaction(pair, slot=FINAL_SLOT - 4),
+        paying(who["foreign"], slot=FINAL_SLOT - 3),
+        paying(who["late"], slot=FINAL_SLOT - 2, block_time=who["late"].terms.expires_at + 1),
+        paying(who["canceled"], slot=FINAL_SLOT - 1),
+        paying(who["dust"], amount=1, slot=FINAL_SLOT - 1),
+        paying(who["missing"], slot=FINAL_SLOT),
+    ]
+
+
+@asynccontextmanager
+async def cluster() -> AsyncIterator[FakeNode]:
+    """A cluster on which the play is played, once, whoever looks on."""
+    chain = FakeChain(finalized=FINAL_SLOT)
+    cast_ = cast(chain)
+    for landed in before(cast_):
+        chain.add(landed)
+    live = paying(cast_.payments["live"], slot=LANDING)
+    dropped = paying(cast_.payments["dropped"], slot=LANDING)
+
+    async def play() -> None:
+        while not node.subscribed_keys:
+            await asyncio.sleep(SLOT_S)
+        while chain.finalized <= END:
+            await asyncio.sleep(SLOT_S)
+            if chain.tip == LANDING - 5:
+                chain.add(live)
+                chain.add(dropped)
+            if chain.tip == DROPPED:
+                chain.drop(signature_of(dropped))
+            chain.advance()
+
+    async with FakeNode(chain) as node:
+        missing = signature_of(before(cast_)[-1])
+        node.fail("getTransaction", missing_at_first(node, missing), times=None)
+        playing = asyncio.create_task(play())
+        try:
+            yield node
+        finally:
+            playing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await playing
+
+
+def missing_at_first(node: FakeNode, signature: str) -> Fault:
+    asked: Counter[str] = Counter()
+
+    async def fault(call: Call) -> Any:
+        asked[call.params[0]] += 1
+        if call.params[0] == signature and asked[signature] <= NULLS:
+            return await null()(call)
+        return await result(node._transaction(*call.params))(call)
+
+    return fault
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that holds the payments, and nothing that happened to them but one cancel."""
+    folder = tmp_path_factory.mktemp("template")
+    async with stage(folder) as it:
+        cast_ = cast(it.chain)
+        for each in cast_.payments.values():
+            await it.put(each)
+        await it.cancel(cast_.payments["canceled"])
+    return folder / "axiom.db"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def nurseries() -> AsyncIterator[list["Nursery"]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Nursery.open()) for _ in range(AT_ONCE)]
+
+
+# ----------------------------------------------------------------------------- living, dying
+
+
+class Nursery:
+    """Bears indexers one after another (see `crash_child.py`)."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._child: int | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator["Nursery"]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.scenario.crash_child",
+            "--nursery",
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        nursery = cls(process)
+        try:
+            yield nursery
+        finally:
+            if nursery._child is not None:
+                os.kill(nursery._child, signal.SIGKILL)
+            assert process.stdin is not None
+            process.stdin.close()
+            async with asyncio.timeout(PATIENCE_S):
+                await process.wait()
+
+    async def live(self, folder: Path, node: FakeNode, step: str, count: int, cast_: Cast) -> bool:
+        """One life: until it is killed, which is False, or all is done, which is True."""
+        assert self._process.stdin is not None
+        order = {
+            "folder": str(folder),
+            "rpc_url": node.url,
+            "ws_url": node.ws_url,
+            "step": step,
+            "count": count,
+        }
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._child = await self._said()
+        end = asyncio.create_task(self._said())
+        done = asyncio.create_task(until_done(folder, cast_))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.wait({end, done}, return_when=asyncio.FIRST_COMPLETED)
+                is_done = done.done()
+                if is_done:
+                    os.kill(self._child, signal.SIGTERM)
+                code = await end
+        except TimeoutError:
+            raise AssertionError(f"{step} {count}: it only came to {await found(folder)}") from None
+        finally:
+            done.cancel()
+            end.cancel()
+        self._child = None
+        assert code == (0 if is_done else -signal.SIGKILL), f"{step} {count}: ended with {code}"
+        return is_done
+
+    async def _said(self) -> int:
+        assert self._process.stdout is not None
+        return int(await self._process.stdout.readline())
+
+
+async def until_done(folder: Path, cast_: Cast) -> None:
+    """Returns once every payment is where it shall end, and nothing is left to do."""
+    database = await open_database(f"sqlite:///{folder}/axiom.db", readers=1)
+    ids = {each.terms.id: cast_.ends[name] for name, each in cast_.payments.items()}
+    try:
+        while True:
+            await asyncio.sleep(0.03)
+            records = await payments.by_ids(database, list(ids))
+            frontier = await cursors.get(database, WATCH_KEY)
+            if (
+                all(r.payment.state.status is ids[r.payment.terms.id] for r in records)
+                and frontier is not None
+                and frontier.slot > END
+                and not any(r.sightings for r in records)
+                and not await dead_letters.count(database)
+            ):
+                return
+    finally:
+        await database.close()
+
+
+async def found(folder: Path) -> dict[str, Any]:
+    """Everything in the database that must not depend on who was killed when."""
+    database = await open_database(f"sqlite:///{folder}/axiom.db", readers=1)
+    try:
+        tables = {}
+        for name, columns in (
+            ("payments", "id, status, paid, late, review, received, settled_at, canceled_at"),
+            ("verdicts", "*"),
+            ("transfers", "*"),
+            ("sightings", "payment_id, signature"),
+            ("dead_letters", "signature, reason"),
+        ):
+            [rows] = await database.read([Statement(f"SELECT {columns} FROM {name}")])  # noqa: S608 - our own words
+            tables[name] = sorted(rows, key=repr)
+        log = await event_log.after(database, 0, limit=10_000)
+    finally:
+        await database.close()
+    told = Counter((event.payment_id, event.type) for event in log)
+    return tables | {
+        "sequence": [event.seq for event in log] == list(range(1, len(log) + 1)),
+        "statuses": {
+            (id_, status): told[id_, f"payment.{status}"]
+            for id_ in {event.payment_id for event in log}
+            for status in STATUS_EVENTS
+        },
+        "repeated": sorted({key for key, times in told.items() if times > 1}),
+    }
+
+
+async def survived(nursery: Nursery, template: Path, folder: Path, step: str, count: int) -> Any:
+    """What is found in the end; None when the indexer never came to that step so often."""
+    folder.mkdir()
+    shutil.copy(template, folder / "axiom.db")
+    async with cluster() as node:
+        cast_ = cast(node.chain)
+        if await nursery.live(folder, node, step, count, cast_):
+            return None if step else await found(folder)
+        assert await nursery.live(folder, node, "", 0, cast_)
+    return await found(folder)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def undisturbed(
+    nurseries: list[Nursery], template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    folder = tmp_path_factory.mktemp("undisturbed") / "life"
+    return await survived(nurseries[0], template, folder, "", 0)
+
+
+async def test_an_undisturbed_life_has_everything_in_it(undisturbed: Any) -> None:
+    """Otherwise there would be nothing to lose."""
+    statuses = Counter(row[1] for row in undisturbed["payments"])
+    assert statuses == {"settled": 9, "expired": 2, "canceled": 1, "pending": 1}
+    reviews = {reason for row in undisturbed["payments"] for reason in json.loads(row[4])}
+    assert reviews == {Reason.PAID_AGAIN, Reason.PAID_AFTER_CANCEL}
+    assert len(undisturbed["verdicts"]) == 13
+    assert undisturbed["sequence"]
+    assert max(undisturbed["statuses"].values()) == 1
+    assert undisturbed["repeated"] == []
+    assert undisturbed["sightings"] == undisturbed["dead_letters"] == []
+
+
+#: Which time of reaching a step kills: of a write each, until there are no more.
+TIMES = {"write": range(1, 100), "fetch": (1, 2, 3, 5), "judge": (1, 2, 3, 5)}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_there_it_ends_as_if_nothing_had_been(
+    step: str,
+    when: str,
+    nurseries: list[Nursery],
+    template: Path,
+    undisturbed: Any,
+    tmp_path: Path,
+) -> None:
+    counts = iter(TIMES.get(step, (1, 2)))
+    killed: list[int] = []
+
+    async def lives(nursery: Nursery) -> None:
+        for count in counts:
+            end = await survived(nursery, template, tmp_path / str(count), f"{when} {step}", count)
+            if end is None:
+                return
+            assert end == undisturbed, f"{when} {step}, time {count}"
+            killed.append(count)
+
+    async with asyncio.TaskGroup() as group:
+        for nursery in nurseries:
+            group.create_task(lives(nursery))
+
+    assert killed, "it was never reached"
+    if step == "write":
+        assert len(killed) > 8
