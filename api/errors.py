@@ -41,7 +41,7 @@ class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     errors: tuple[FieldError, ...] = ()
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457's own word for it
+class Problem(Exception):
     """A request that cannot be answered as asked.
 
     Attributes:

@@ -49,7 +49,7 @@ Start = Callable[[], Awaitable[object]]
 Tasks = dict[str, Start]
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error: how a group of endless tasks is ended
+class _Stopped(Exception):
     """Somebody asked us to stop."""
 
 

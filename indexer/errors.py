@@ -34,7 +34,7 @@ class ConfigError(AxiomError):
         self.problems = problems
 
 
-class InvalidInput(AxiomError):  # noqa: N818 - reads as a fact, like its siblings
+class InvalidInput(AxiomError):
     """A value given by a caller is not acceptable.
 
     Attributes:
@@ -52,7 +52,7 @@ class SourceError(AxiomError):
     """The chain side did not give what was asked."""
 
 
-class SourceUnavailable(SourceError):  # noqa: N818
+class SourceUnavailable(SourceError):
     """Nothing can be concluded now; the same question may be answered later.
 
     Attributes:
@@ -64,7 +64,7 @@ class SourceUnavailable(SourceError):  # noqa: N818
         self.retry_after_s = retry_after_s
 
 
-class SourceRejected(SourceError):  # noqa: N818
+class SourceRejected(SourceError):
     """The server understood and refused; the same question will be refused again.
 
     Attributes:
@@ -92,15 +92,15 @@ class StoreError(AxiomError):
     """The database did not do what was asked."""
 
 
-class StoreUnavailable(StoreError):  # noqa: N818
+class StoreUnavailable(StoreError):
     """The database is busy or out of reach; the outcome of a write is unknown: read it."""
 
 
-class Conflict(StoreError):  # noqa: N818
+class Conflict(StoreError):
     """A unique key or a version did not match: nothing of the batch was written."""
 
 
-class SchemaMismatch(StoreError):  # noqa: N818
+class SchemaMismatch(StoreError):
     """The database's schema is not the one that this code was written for."""
 
 

@@ -27,7 +27,7 @@ from store.database import Database, open_database, path_of
 clock: Final = time.time  # noqa: TID251 - the entry point is where it comes from
 
 
-class CommandFailed(AxiomError):  # noqa: N818 - reads as a fact, like the rest of the tree
+class CommandFailed(AxiomError):
     """What was asked for cannot be done as things are; the message says why."""
 
 

@@ -16,7 +16,7 @@ from indexer.errors import AxiomError
 _MORE_THAN_ANYONE_HAS: Final = 10**6 * LAMPORTS_PER_SOL
 
 
-class DemoFailed(AxiomError):  # noqa: N818 - reads as a fact
+class DemoFailed(AxiomError):
     """A payment did not end as it must, or not in time."""
 
 

@@ -151,7 +151,7 @@ def _json(value: Any, *, status: int = 200) -> web.Response:
     )
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, not a fault of the test
+class _Refused(Exception):
     def __init__(self, code: int, message: str, data: Any = None) -> None:
         super().__init__(message)
         self.error: dict[str, Any] = {"code": code, "message": message}
