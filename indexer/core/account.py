@@ -98,9 +98,9 @@ class Kind(StrEnum):
     WALLET = "wallet"  # owned by the System program: a key pair's, or a vault of a program
     PROGRAM = "program"  # executable, or code that a loader keeps
     MINT = "mint"
-    TOKEN_ACCOUNT = "token account"  # noqa: S105 - no secret
-    TOKEN_MULTISIG = "token multisig"  # noqa: S105 - no secret
-    TOKEN_UNREADABLE = "unreadable account of a token program"  # noqa: S105 - no secret
+    TOKEN_ACCOUNT = "token account"
+    TOKEN_MULTISIG = "token multisig"
+    TOKEN_UNREADABLE = "unreadable account of a token program"
     SYSVAR = "sysvar"
     DATA = "data"  # some other program's
 

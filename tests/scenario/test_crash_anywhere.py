@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -49,6 +50,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Lives that are lived at once: each waits more than it works.
 AT_ONCE = 5
+#: How often one that is harried is killed at most, before it may live on.
+LIVES_MAX = 15
 #: What is sent while the indexer runs lands here; then a fork takes one away.
 LANDING = FINAL_SLOT + 45
 DROPPED = LANDING + 20
@@ -217,7 +220,16 @@ class Nursery:
             async with asyncio.timeout(PATIENCE_S):
                 await process.wait()
 
-    async def live(self, folder: Path, node: FakeNode, step: str, count: int, cast_: Cast) -> bool:
+    async def live(
+        self,
+        folder: Path,
+        node: FakeNode,
+        cast_: Cast,
+        *,
+        step: str = "",
+        count: int = 0,
+        killed_after_s: float | None = None,
+    ) -> bool:
         """One life: until it is killed, which is False, or all is done, which is True."""
         assert self._process.stdin is not None
         order = {
@@ -233,10 +245,13 @@ class Nursery:
         done = asyncio.create_task(until_done(folder, cast_))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await asyncio.wait({end, done}, return_when=asyncio.FIRST_COMPLETED)
+                either = asyncio.FIRST_COMPLETED
+                await asyncio.wait({end, done}, return_when=either, timeout=killed_after_s)
                 is_done = done.done()
                 if is_done:
                     os.kill(self._child, signal.SIGTERM)
+                elif not end.done():
+                    os.kill(self._child, signal.SIGKILL)
                 code = await end
         except TimeoutError:
             raise AssertionError(f"{step} {count}: it only came to {await found(folder)}") from None
@@ -308,9 +323,9 @@ async def survived(nursery: Nursery, template: Path, folder: Path, step: str, co
     shutil.copy(template, folder / "axiom.db")
     async with cluster() as node:
         cast_ = cast(node.chain)
-        if await nursery.live(folder, node, step, count, cast_):
+        if await nursery.live(folder, node, cast_, step=step, count=count):
             return None if step else await found(folder)
-        assert await nursery.live(folder, node, "", 0, cast_)
+        assert await nursery.live(folder, node, cast_)
     return await found(folder)
 
 
@@ -362,3 +377,32 @@ async def test_killed_there_it_ends_as_if_nothing_had_been(
     least = 9 if step == "write" else 1
     assert killed["before"] >= least, "it was not reached"
     assert killed["after"] >= least
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_killed_every_moment_it_ends_as_if_nothing_had_been(
+    seed: int, nurseries: list[Nursery], template: Path, undisturbed: Any, tmp_path: Path
+) -> None:
+    chance = random.Random(seed)
+    killed: Counter[int] = Counter()
+
+    async def harried(number: int, nursery: Nursery) -> None:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shutil.copy(template, folder / "axiom.db")
+        async with cluster() as node:
+            cast_ = cast(node.chain)
+            for _ in range(LIVES_MAX):
+                moment_s = chance.uniform(0.03, 0.3)
+                if await nursery.live(folder, node, cast_, killed_after_s=moment_s):
+                    break
+                killed[number] += 1
+            else:
+                assert await nursery.live(folder, node, cast_)
+        assert await found(folder) == undisturbed, f"life {number}"
+
+    async with asyncio.TaskGroup() as group:
+        for number, nursery in enumerate(nurseries):
+            group.create_task(harried(number, nursery))
+
+    assert min(killed[number] for number in range(AT_ONCE)) > 1
