@@ -98,6 +98,22 @@ async def test_a_doorbell_for_what_is_final_already_settles_it(tmp_path: Path) -
                 await asyncio.sleep(0.005)
 
 
+@pytest.mark.parametrize("said", [0, FINAL_SLOT], ids=["no_slot", "a_wrong_slot"])
+async def test_a_doorbell_that_is_wrong_about_the_slot_settles_nothing_early(
+    tmp_path: Path, said: int
+) -> None:
+    async with stage(tmp_path) as it, answering(it) as (_, doorbells):
+        it.node.ignores_commitment = True
+        order = await it.expect()
+        doorbells.ring(it.pay(order, slot=SLOT).signature, said)
+        await told(it, order, "detected")
+        await eventually(lambda: len(it.fetched()) > 5)
+        assert await it.events(order) == ["created", "detected"]
+
+        it.chain.finalize(SLOT)
+        await told(it, order, "detected", "settled")
+
+
 async def test_a_false_doorbell_does_nothing(tmp_path: Path) -> None:
     async with stage(tmp_path) as it, answering(it) as (live, doorbells):
         order = await it.expect()

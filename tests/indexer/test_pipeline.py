@@ -87,8 +87,11 @@ async def test_one_transaction_may_pay_two_payments(tmp_path: Path) -> None:
         assert len(it.woken) == 1, "one write for all"
 
 
-async def test_a_confirmed_transaction_is_only_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_early", [False, True])
+async def test_a_confirmed_transaction_is_only_shown(tmp_path: Path, is_early: bool) -> None:
+    """Also where the node gives it whatever commitment is asked for."""
     async with stage(tmp_path) as it:
+        it.node.ignores_commitment = is_early
         order = await it.expect()
         found = it.pay(order, slot=FINAL_SLOT + 20)
 

@@ -406,3 +406,28 @@ async def test_killed_every_moment_it_ends_as_if_nothing_had_been(
             group.create_task(harried(number, nursery))
 
     assert min(killed[number] for number in range(AT_ONCE)) > 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_several_at_once_do_no_more_than_one(
+    seed: int, nurseries: list[Nursery], template: Path, undisturbed: Any, tmp_path: Path
+) -> None:
+    """Three indexers over one database; one of them is killed and started again and again."""
+    chance = random.Random(seed)
+    shutil.copy(template, tmp_path / "axiom.db")
+    async with cluster() as node:
+        cast_ = cast(node.chain)
+
+        async def harried(nursery: Nursery) -> None:
+            while not await nursery.live(
+                tmp_path, node, cast_, killed_after_s=chance.uniform(0.03, 0.3)
+            ):
+                pass
+
+        async with asyncio.TaskGroup() as group:
+            for nursery in nurseries[:2]:
+                group.create_task(nursery.live(tmp_path, node, cast_))
+            group.create_task(harried(nurseries[2]))
+
+    end = await found(tmp_path)
+    assert end == undisturbed | {"repeated": end["repeated"]}
