@@ -73,7 +73,7 @@ def pass_deadline(it: Stage) -> None:
 # ---------------------------------------------------------------------------- slow and away
 
 
-async def test_a_node_that_asks_for_a_pause_gets_it(tmp_path: Path) -> None:
+async def test_a_node_that_asks_for_a_pause_costs_time_only(tmp_path: Path) -> None:
     async with deployment(tmp_path) as (it, daemon):
         order = await it.expect()
         it.node.fail("getTransaction", http(429, retry_after="1"), times=2)
