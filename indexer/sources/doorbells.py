@@ -80,10 +80,6 @@ class Doorbells:
             await self._rung.wait()
         return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
 
-    def forget(self, signature: str) -> None:
-        """Lets a signature ring again, because answering it did not work out."""
-        self._remembered.pop(signature, None)
-
     def _remember(self, signature: str, slot: int) -> None:
         self._remembered.pop(signature, None)
         self._remembered[signature] = slot

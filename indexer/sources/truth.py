@@ -11,7 +11,6 @@ again later. Another endpoint may know more, so the others are asked first.
 
 import asyncio
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -71,36 +70,6 @@ async def read_transaction(
             return await _read(rpc, signature, commitment, min_slot or 0)
     except TimeoutError as error:
         raise SourceUnavailable(f"{signature}: no answer within {CALL_S_MAX:g} s") from error
-
-
-async def read_transactions(
-    rpc: Rpc,
-    signatures: Sequence[str],
-    commitment: Commitment,
-    *,
-    min_slot: int | None = None,
-) -> list[Transaction | Undecided | Absent | SourceError | DecodeError]:
-    """Many transactions at once; what failed stands in its place, as the error that it is.
-
-    `min_slot` is the highest slot that any of them is believed to be in.
-    """
-    found: list[Transaction | Undecided | Absent | SourceError | DecodeError] = []
-    found += [Absent(signature, None) for signature in signatures]
-    left = iter(enumerate(signatures))
-
-    async def work() -> None:
-        for position, signature in left:
-            try:
-                found[position] = await read_transaction(
-                    rpc, signature, commitment, min_slot=min_slot
-                )
-            except (SourceError, DecodeError) as error:
-                found[position] = error
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(min(rpc.endpoints[0].bounds.concurrency, len(signatures))):
-            group.create_task(work(), name=f"read-transactions-{number}")
-    return found
 
 
 async def _read(

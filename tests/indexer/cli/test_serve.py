@@ -16,16 +16,11 @@ import pytest
 
 from indexer.demo.surfnet.launcher import Surfnet
 from tests.indexer.cli.conftest import Run
+from tests.ports import free_port
 
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 30
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 @contextmanager

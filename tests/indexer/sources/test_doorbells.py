@@ -77,17 +77,6 @@ async def test_a_transaction_that_landed_again_rings_again() -> None:
     assert not doorbells.ring("s", 9)
 
 
-async def test_what_was_forgotten_rings_again() -> None:
-    doorbells = Doorbells()
-    doorbells.ring("s", 7)
-    await doorbells.take(1)
-
-    doorbells.forget("s")
-    doorbells.forget("never heard of")
-
-    assert doorbells.ring("s", 7)
-
-
 async def test_overflow_asks_for_a_sweep_once_and_keeps_what_waits() -> None:
     asked: list[bool] = []
     doorbells = Doorbells(waiting_max=2, on_overflow=lambda: asked.append(True))

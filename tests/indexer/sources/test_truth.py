@@ -15,7 +15,7 @@ from indexer.core.types import Commitment
 from indexer.errors import DecodeError, SourceRejected, SourceUnavailable
 from indexer.sources.endpoint import Bounds
 from indexer.sources.rpc import ROUNDS_MAX, Rpc
-from indexer.sources.truth import Absent, QuorumNotReached, read_transaction, read_transactions
+from indexer.sources.truth import Absent, QuorumNotReached, read_transaction
 from tests import vectors
 from tests.chain import BLOCK_TIME, key, moved_to, signature, sol_transfer
 from tests.servers.fake_rpc import (
@@ -476,52 +476,14 @@ async def test_a_quorum_outlives_a_short_failure() -> None:
 # ------------------------------------------------------------------------------- many
 
 
-async def test_a_batch_costs_one_request_each() -> None:
+async def test_each_of_many_costs_one_request() -> None:
     async with cluster() as (chain, (node,), rpc):
         names = [chain.add(payment(number, slot=900 + number % 100)) for number in range(500)]
 
-        found = await read_transactions(rpc, names, FINALIZED, min_slot=1_000)
+        found = await asyncio.gather(
+            *(read_transaction(rpc, name, FINALIZED, min_slot=1_000) for name in names)
+        )
 
         assert [one.signature for one in found if isinstance(one, Transaction)] == names
         assert node.count("getTransaction") == 500
         assert node.count("getSlot") <= 2
-
-
-async def test_what_fails_stands_in_its_place() -> None:
-    async with cluster() as (chain, (node,), rpc):
-        names = [chain.add(payment(number)) for number in range(4)]
-        node.hidden.add(names[1])
-        node.lies[names[2]] = unreadable
-
-        found = await read_transactions(rpc, [*names, names[0]], FINALIZED)
-
-    kinds = [type(one) for one in found]
-    assert kinds == [Transaction, Absent, DecodeError, Transaction, Transaction]
-    assert found[0] == found[4]
-
-
-async def test_every_place_tells_when_the_node_is_down() -> None:
-    async with cluster() as (chain, (node,), rpc):
-        names = [chain.add(payment(number)) for number in range(3)]
-        await node.stop()
-
-        found = await read_transactions(rpc, names, FINALIZED)
-
-    assert [type(one) for one in found] == [SourceUnavailable] * 3
-
-
-async def test_an_empty_batch_asks_nothing() -> None:
-    async with cluster() as (_, (node,), rpc):
-        assert await read_transactions(rpc, [], FINALIZED) == []
-        assert node.calls == []
-
-
-async def test_a_cancelled_batch_ends_at_once() -> None:
-    async with cluster() as (chain, _, rpc):
-        names = [chain.add(payment(number)) for number in range(100)]
-        reading = asyncio.create_task(read_transactions(rpc, names, FINALIZED))
-        await asyncio.sleep(0)
-        reading.cancel()
-
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(reading, 5)
