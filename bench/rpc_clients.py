@@ -108,9 +108,11 @@ def _ours(url: str) -> Client:
     async def ask(count: int, at_once: int) -> None:
         bounds = Bounds(rate=0, concurrency=at_once)
         async with Rpc([url], bounds=bounds) as rpc:
-            await asyncio.gather(
-                *(read_transaction(rpc, SIGNATURE, Commitment.FINALIZED) for _ in range(count))
-            )
+
+            async def one() -> None:
+                await read_transaction(rpc, SIGNATURE, Commitment.FINALIZED)
+
+            await _many(one, count, at_once)
 
     return ask
 
