@@ -1,4 +1,4 @@
-"""What stands between the daemon and a node in tests: a wire to cut, and a stricter node."""
+"""What stands between the daemon and a node in tests: a wire to cut, and a later node."""
 
 import asyncio
 import contextlib
@@ -80,36 +80,61 @@ class Wire:
         sink.close()
 
 
-@asynccontextmanager
-async def strict_node(target: str) -> AsyncIterator[str]:
-    """The URL of a node that gives a finalized transaction only once it is final, as Agave does.
+class LateNode:
+    """A node before another one, where nothing is final until the test says so.
 
-    The local runtime answers such questions early. This one asks it for the signature's status
-    first, and says `null` until that is `finalized`.
+    The local runtime answers questions about finalized transactions and signatures early. A
+    strict node says `null` of a transaction that is not final, as Agave does; one that is not
+    strict gives it, as the local runtime does. Both list signatures early.
+
+    Attributes:
+        url: where it listens.
+        final_up_to: the highest slot that is called finalized; None for what the other one says.
     """
-    async with aiohttp.ClientSession() as session:
 
-        async def ask(body: Any) -> Any:
-            async with session.post(target, json=body) as answer:
-                return await answer.json()
+    def __init__(self, target: str, http: aiohttp.ClientSession, *, is_strict: bool) -> None:
+        self._target = target
+        self._http = http
+        self._is_strict = is_strict
+        self.final_up_to: int | None = None
+        self.url = ""
 
-        async def is_final(signature: str) -> bool:
-            body = {"jsonrpc": "2.0", "id": 0, "method": "getSignatureStatuses"}
-            answer = await ask(body | {"params": [[signature], {"searchTransactionHistory": True}]})
-            [status] = answer["result"]["value"]
-            return status is not None and status["confirmationStatus"] == "finalized"
+    @classmethod
+    @asynccontextmanager
+    async def before(cls, target: str, *, is_strict: bool) -> AsyncIterator[Self]:
+        """Such a node for the length of the block."""
+        async with aiohttp.ClientSession() as http:
+            node = cls(target, http, is_strict=is_strict)
+            async with _serving(node._serve) as node.url:
+                yield node
 
-        async def serve(request: web.Request) -> web.Response:
-            body = await request.json()
-            if body["method"] == "getTransaction":
-                signature, options = body["params"]
-                if options["commitment"] == "finalized" and not await is_final(signature):
-                    answer = {"jsonrpc": "2.0", "id": body["id"], "result": None}
-                    return web.json_response(answer)
-            return web.json_response(await ask(body))
+    async def _serve(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        answer = await self._ask(body)
+        options = [param for param in body["params"] if isinstance(param, dict)]
+        is_about_final = any(option.get("commitment") == "finalized" for option in options)
+        if is_about_final and answer.get("result") is not None:
+            match body["method"]:
+                case "getSlot":
+                    answer["result"] = self._final(answer["result"])
+                case "getTransaction" if self._is_strict:
+                    if not await self._is_final(answer["result"]["slot"]):
+                        answer["result"] = None
+        return web.json_response(answer)
 
-        async with _serving(serve) as url:
-            yield url
+    async def _is_final(self, slot: int) -> bool:
+        options = [{"commitment": "finalized"}]
+        answer = await self._ask(
+            {"jsonrpc": "2.0", "id": 0, "method": "getSlot", "params": options}
+        )
+        return slot <= self._final(answer["result"])
+
+    def _final(self, slot: int) -> int:
+        return slot if self.final_up_to is None else min(slot, self.final_up_to)
+
+    async def _ask(self, body: Any) -> Any:
+        async with self._http.post(self._target, json=body) as answer:
+            return await answer.json()
 
 
 @asynccontextmanager
