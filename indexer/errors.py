@@ -9,6 +9,7 @@
     ├── DecodeError             unreadable chain data: keep the bytes, raise the alarm, go on
     ├── StoreError
     │   ├── StoreUnavailable    try again: locked, lost connection, disk full
+    │   ├── StoreBroken         the file is damaged, or is no database: a person must act
     │   ├── Conflict            a condition of the batch did not hold; nothing was written
     │   └── SchemaMismatch      refuse to start; says whether to migrate or to upgrade
     └── InvariantError          our own bug: end the process
@@ -57,11 +58,15 @@ class SourceUnavailable(SourceError):
 
     Attributes:
         retry_after_s: what the server asked us to wait, in seconds; None when it did not say.
+        code: the JSON-RPC error code, where the server gave one.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, code: int | None = None
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.code = code
 
 
 class SourceRejected(SourceError):
@@ -94,6 +99,10 @@ class StoreError(AxiomError):
 
 class StoreUnavailable(StoreError):
     """The database is busy or out of reach; the outcome of a write is unknown: read it."""
+
+
+class StoreBroken(StoreError):
+    """The database file is damaged, or is none: trying again is useless, and writing harmful."""
 
 
 class Conflict(StoreError):

@@ -1,7 +1,7 @@
 """Signatures to look at: each once, however many sources ring about it.
 
-A doorbell is never a fact. What does not fit is not dropped in silence: `overflowed` is set,
-and the owner sweeps, which finds everything that was rung about and more.
+A doorbell is never a fact. What does not fit is not dropped in silence: the owner is told, notes
+a gap, and sweeps, which finds everything that was rung about and more.
 """
 
 import asyncio
@@ -31,21 +31,23 @@ class Doorbell:
 
 
 class Doorbells:
-    """A bounded queue that forgets what it has seen before. For one event loop.
-
-    Attributes:
-        overflowed: something was rung about that is neither waiting nor answered: sweep.
-            The owner sets it back when the sweep begins.
-    """
+    """A bounded queue that forgets what it has seen before. For one event loop."""
 
     def __init__(
         self,
         *,
         waiting_max: int = DOORBELLS_MAX,
         remembered_max: int = REMEMBERED_MAX,
-        on_overflow: Callable[[], None] | None = None,
+        on_overflow: Callable[[int], object] | None = None,
     ) -> None:
-        self.overflowed = False
+        """Nothing waits yet.
+
+        Args:
+            waiting_max: how many may wait.
+            remembered_max: how many are known when they ring again; not fewer than may wait.
+            on_overflow: called for each that did not fit, with the slot it is said to be in, or
+                0; must not block.
+        """
         self._waiting: deque[Doorbell] = deque()
         self._waiting_max = waiting_max
         self._remembered: dict[str, int] = {}
@@ -66,7 +68,8 @@ class Doorbells:
             self._remember(signature, slot or known)
             return False
         if len(self._waiting) >= self._waiting_max:
-            self._overflow()
+            if self._on_overflow is not None:
+                self._on_overflow(slot)
             return False
         self._remember(signature, slot)
         self._waiting.append(Doorbell(signature, slot))
@@ -85,10 +88,3 @@ class Doorbells:
         self._remembered[signature] = slot
         if len(self._remembered) > self._remembered_max:
             del self._remembered[next(iter(self._remembered))]
-
-    def _overflow(self) -> None:
-        if self.overflowed:
-            return
-        self.overflowed = True
-        if self._on_overflow is not None:
-            self._on_overflow()

@@ -1,12 +1,13 @@
-"""One URL of a node: its connections, its pace, its health.
+"""One URL of a node: its connections and its health.
 
-A request waits for a free connection and for its turn, is sent, and its answer is read up to a
-limit. What a failure means is judged in `wire`; here it makes the endpoint rest for a while.
+A request waits at the gate for its turn, is sent, and its answer is read up to a limit. What a
+failure means is judged in `wire`; here it makes the endpoint rest for a while.
 """
 
 import asyncio
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +20,8 @@ from yarl import URL
 
 from indexer.errors import ConfigError, InvariantError, SourceUnavailable
 from indexer.sources import wire
+from indexer.sources.gate import Gate
+from indexer.sources.priority import Priority, at, present
 from indexer.sources.retry import backoff
 
 
@@ -31,9 +34,6 @@ FINALIZED_SLOT_KEPT_S: Final = 2.0
 
 #: Idle connections are closed by us before a load balancer does it (many: after 60 s).
 _KEEPALIVE_S: Final = 30.0
-
-#: The rate bound may be overdrawn by this much time, so that a short batch need not queue.
-_BURST_S: Final = 0.25
 
 #: A connection that the server had closed shows only when it is used: worth one more try.
 _STALE: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
@@ -60,21 +60,6 @@ class Bounds:
     answer_bytes_max: int = 64 * 1024 * 1024
 
 
-class Pace:
-    """Spaces requests out: a token bucket that is kept as one point in time."""
-
-    def __init__(self, rate: float) -> None:
-        self._interval_s = 1 / rate if rate > 0 else 0.0
-        self._next_at = 0.0
-
-    def take_turn(self, now: float) -> float:
-        """Seconds that one more request has to wait for its turn; 0 when it may go now."""
-        if not self._interval_s:
-            return 0.0
-        self._next_at = max(self._next_at + self._interval_s, now - _BURST_S)
-        return max(0.0, self._next_at - now)
-
-
 class Health:
     """Whether an endpoint is to be asked at all. Times are those of the event loop.
 
@@ -89,12 +74,17 @@ class Health:
         self._pauses: Iterator[float] | None = None
         self._rests_since = 0.0
         self._rests_until = 0.0
+        self._paused_until = 0.0
         self._down_since = 0.0
         self._logged_at = 0.0
 
     def rest_s(self, now: float) -> float:
         """Seconds until it may be asked again; 0 when it may be asked now."""
         return max(0.0, self._rests_until - now)
+
+    def pause_s(self, now: float) -> float:
+        """Seconds for which the server itself asked to be left alone; 0 when it did not."""
+        return max(0.0, self._paused_until - now)
 
     def failed(self, now: float, asked_at: float, error: Exception) -> None:
         """One request failed in a way that tells against the endpoint.
@@ -111,6 +101,7 @@ class Health:
             pause_s = next(self._pauses)
         if isinstance(error, SourceUnavailable) and error.retry_after_s is not None:
             pause_s = max(pause_s, error.retry_after_s)
+            self._paused_until = max(self._paused_until, now + error.retry_after_s)
         self._rests_until = max(self._rests_until, now + pause_s)
         self.problem = str(error)
         if now - self._logged_at >= DOWN_LOGGED_EVERY_S:
@@ -122,11 +113,18 @@ class Health:
         if self._pauses is None or asked_at < self._rests_since:
             return
         _log.info("endpoint.back", endpoint=self._name, down_s=round(now - self._down_since, 3))
-        self._pauses, self.problem, self._rests_until = None, None, 0.0
+        self._pauses, self.problem = None, None
+        self._rests_until = self._paused_until = 0.0
 
 
 class Endpoint:
-    """JSON-RPC at one URL. An async context manager: its connections live inside."""
+    """JSON-RPC at one URL. An async context manager: its connections live inside.
+
+    Attributes:
+        behind: its finalized slots come much later than those of others (see `heads`): it is
+            asked last.
+        outcomes: how many requests were `answered`, `refused`, or `failed`, since the start.
+    """
 
     def __init__(
         self,
@@ -140,17 +138,18 @@ class Endpoint:
             raise ConfigError((f"RPC URL {self.name}: must begin with http:// or https://",))
         self.bounds = bounds or Bounds()
         self.health = Health(self.name, draw)
+        self.behind = False
+        self.outcomes: Counter[str] = Counter()
         self._url = URL(url)
         self._secrets = wire.secrets_of(url)
-        self._slots = asyncio.Semaphore(self.bounds.concurrency)
-        self._pace = Pace(self.bounds.rate)
+        self._gate = Gate(self.bounds.concurrency, self.bounds.rate)
         self._ids = itertools.count(1)
         self._session: aiohttp.ClientSession | None = None
         self._finalized = _FinalizedSlot()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            # The semaphore bounds the connections: waiting for one must not count as silence.
+            # The gate bounds the connections: waiting for one must not count as silence.
             connector=aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60
             ),
@@ -173,24 +172,29 @@ class Endpoint:
             self._session = None
 
     async def call(self, method: str, params: Sequence[Any]) -> bytes:
-        """The JSON of `result`, which may be `null`.
+        """The JSON of `result`, which may be `null`; waits for its turn by `priority.present()`.
 
         Raises:
             SourceUnavailable: the same question may be answered later.
             SourceRejected: this endpoint will not answer it; `code` says why.
         """
         loop = asyncio.get_running_loop()
-        async with self._slots:
-            if wait_s := self._pace.take_turn(loop.time()):
-                await asyncio.sleep(wait_s)
+        async with self._gate.place(present()):
             asked_at = loop.time()
+            if pause_s := self.health.pause_s(asked_at):
+                # It may have begun while this request waited for its turn, with many others.
+                said = f"{method} at {self.name}: not asked, for it asked for a pause"
+                raise SourceUnavailable(said, retry_after_s=pause_s)
             outcome = await self._ask(wire.Asked(method, self.name, self._secrets), params)
         if isinstance(outcome, wire.Fault) and outcome.rests:
+            self.outcomes["failed"] += 1
             self.health.failed(loop.time(), asked_at, outcome.error)
             raise outcome.error
         self.health.answered(loop.time(), asked_at)
         if isinstance(outcome, wire.Fault):
+            self.outcomes["refused"] += 1
             raise outcome.error
+        self.outcomes["answered"] += 1
         return outcome
 
     async def finalized_slot(self, *, at_least: int = 0) -> int:
@@ -206,7 +210,9 @@ class Endpoint:
                 # Whoever waited for this lock takes what was asked for meanwhile.
                 if not known.is_good(asked_at, 0):
                     sent_at = loop.time()
-                    raw = await self.call("getSlot", [{"commitment": "finalized"}])
+                    # One answer serves many, the most urgent among them.
+                    with at(Priority.FINALITY):
+                        raw = await self.call("getSlot", [{"commitment": "finalized"}])
                     known.slot, known.read_at = self.decode(raw, wire.Slot, "getSlot"), sent_at
         return known.slot
 

@@ -14,12 +14,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from indexer.errors import ConfigError, SourceUnavailable
@@ -52,6 +53,20 @@ PING_EVERY_S: Final = 20.0
 
 #: A connection that lasted this long, in seconds, is followed by a short delay again.
 STEADY_S: Final = 30.0
+
+
+class Socket(Protocol):
+    """What is needed of an open WebSocket; raises `ConnectionClosed` once it is closed."""
+
+    async def send(self, message: bytes, *, text: bool) -> None:
+        """Sends one frame."""
+
+    async def recv(self, *, decode: bool) -> bytes:
+        """The next frame, as bytes."""
+
+
+#: Opens a WebSocket: a URL and the options of the library's own `connect`.
+Connect = Callable[..., AbstractAsyncContextManager[Any]]
 
 _log = structlog.get_logger()
 
@@ -107,13 +122,15 @@ class _Live:
         waiting: request id -> the key whose subscription was asked for; None for the slots.
         subscribed: key -> the number that the node gave to its subscription.
         announced: the owner was told from which slot on this connection rings.
+        was_live: it was announced at least once.
     """
 
-    socket: ClientConnection
+    socket: Socket
     waiting: dict[int, str | None] = field(default_factory=dict)
     subscribed: dict[str, int] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     announced: bool = False
+    was_live: bool = False
     asked_at: float = 0.0
     slot: int = 0
     slot_at: float = 0.0
@@ -137,6 +154,8 @@ class PubSub:
         on_signature: Callable[[str, int], object],
         on_subscribed: Callable[[int], object],
         *,
+        on_lost: Callable[[int], object] = lambda _slot: None,
+        connect: Connect = connect,
         silence_s_min: float = SILENCE_S_MIN,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -148,6 +167,10 @@ class PubSub:
             on_signature: called with a signature and its slot; must not block.
             on_subscribed: called with the first slot from which all present keys ring: after
                 each (re)connect, and after `changed()` added keys.
+            on_lost: called when a connection ends that was announced so, with the last slot
+                heard on it. What rings is confirmed and slots are told as they begin: the last
+                few before that slot may not have rung either. Not called by cancellation.
+            connect: opens the WebSocket, as the library's own `connect` does.
             silence_s_min: how long no slot is never called silence, in seconds.
             draw: from 0.0 to 1.0, for the jitter of delays.
         """
@@ -165,6 +188,9 @@ class PubSub:
         self._keys = keys
         self._on_signature = on_signature
         self._on_subscribed = on_subscribed
+        self._on_lost = on_lost
+        self._connect = connect
+        self._live: _Live | None = None
         self._silence_s_min = silence_s_min
         self._draw = draw
         self._changed = asyncio.Event()
@@ -187,6 +213,7 @@ class PubSub:
             if task is not None and task.cancelling():
                 # A task group that fails while it is cancelled tells of the failure only.
                 raise asyncio.CancelledError
+            self._tell_lost()
             was_steady = loop.time() - opened_at > STEADY_S
             if was_steady:
                 delays = backoff(self._draw)
@@ -197,7 +224,7 @@ class PubSub:
 
     async def _connection(self) -> None:
         async with (
-            connect(
+            self._connect(
                 self._url,
                 compression=None,
                 proxy=None,
@@ -210,11 +237,16 @@ class PubSub:
             ) as socket,
             asyncio.TaskGroup() as group,
         ):
-            live = _Live(socket, slot_at=asyncio.get_running_loop().time())
+            live = self._live = _Live(socket, slot_at=asyncio.get_running_loop().time())
             self._changed.set()
             await self._subscribe(live, {None: ("slotSubscribe", [])})
             group.create_task(self._follow_keys(live), name="pubsub-subscriptions")
             await self._read(live)
+
+    def _tell_lost(self) -> None:
+        live, self._live = self._live, None
+        if live is not None and live.was_live:
+            self._on_lost(live.slot)
 
     # --------------------------------------------------------------- subscribing
 
@@ -317,7 +349,7 @@ class PubSub:
                 raise SourceUnavailable(f"no answer to {len(live.waiting)} subscriptions")
             return
         if not live.announced and not self._changed.is_set():
-            live.announced = True
+            live.announced = live.was_live = True
             self._announce(live, slot)
 
     def _announce(self, live: _Live, slot: int) -> None:

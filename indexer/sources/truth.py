@@ -10,7 +10,6 @@ again later. Another endpoint may know more, so the others are asked first.
 """
 
 import asyncio
-import re
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,17 +18,14 @@ import structlog
 from indexer.core.decode import decode_transaction
 from indexer.core.transaction import Transaction, Undecided
 from indexer.core.types import Commitment
-from indexer.errors import DecodeError, SourceError, SourceRejected, SourceUnavailable
-from indexer.sources import wire
+from indexer.errors import DecodeError, SourceError, SourceUnavailable
 from indexer.sources.endpoint import Endpoint
 from indexer.sources.retry import backoff, is_retryable
 from indexer.sources.rpc import CALL_S_MAX, ROUNDS_MAX, Rpc
 
 
-#: No transaction version can be higher: it is seven bits on the wire.
-VERSION_MAX: Final = 127
-
-_NAMED_VERSION: Final = re.compile(r'"maxSupportedTransactionVersion":\s*(\d{1,3})\b')
+#: Endpoints that must say that they know nothing of a signature, where there are as many.
+DENIALS_MIN: Final = 2
 
 _log = structlog.get_logger()
 
@@ -70,6 +66,34 @@ async def read_transaction(
             return await _read(rpc, signature, commitment, min_slot or 0)
     except TimeoutError as error:
         raise SourceUnavailable(f"{signature}: no answer within {CALL_S_MAX:g} s") from error
+
+
+async def is_forgotten(rpc: Rpc, signature: str, slot: int) -> bool:
+    """Too few endpoints to be believed have any memory of a signature that should be final.
+
+    As many as must agree deny it (two at the least, where there are as many), and fewer than
+    that affirm it. Only those count whose finalized slot has reached `slot`. An endpoint that
+    does not answer says nothing.
+
+    Raises:
+        SourceUnavailable: every endpoint rests.
+    """
+    denials, known = 0, 0
+    for endpoint in await rpc.awake():
+        try:
+            final_slot = await endpoint.finalized_slot(at_least=slot)
+            [status] = await rpc.signature_statuses(
+                [signature], search_history=True, endpoint=endpoint
+            )
+        except SourceError as error:
+            _log.info("signature.not_said", endpoint=endpoint.name, error=str(error))
+            continue
+        if status is not None:
+            known += 1
+        else:
+            denials += final_slot >= slot
+    wanted = max(min(DENIALS_MIN, len(rpc.endpoints)), rpc.quorum)
+    return known < rpc.quorum and denials >= wanted
 
 
 async def _read(
@@ -135,38 +159,12 @@ async def _ask(
 async def _fetch(
     rpc: Rpc, endpoint: Endpoint, signature: str, commitment: Commitment
 ) -> Transaction | Undecided | Absent:
-    try:
-        raw = await endpoint.call("getTransaction", [signature, _options(rpc, commitment)])
-    except SourceRejected as error:
-        if error.code != wire.UNSUPPORTED_VERSION or not _raise_version(rpc, str(error)):
-            raise
-        raw = await endpoint.call("getTransaction", [signature, _options(rpc, commitment)])
+    # Not `jsonParsed`: it drops the extra accounts of a transfer, and with them the references.
+    options = {"commitment": commitment, "encoding": "json"}
+    raw = await rpc.call_versioned("getTransaction", signature, options, endpoint)
     if raw == b"null":
         return Absent(signature, None)
     return decode_transaction(raw, signature=signature)
-
-
-def _options(rpc: Rpc, commitment: Commitment) -> dict[str, str | int]:
-    # Not `jsonParsed`: it drops the extra accounts of a transfer, and with them the references.
-    return {
-        "commitment": commitment,
-        "encoding": "json",
-        "maxSupportedTransactionVersion": rpc.version_max,
-    }
-
-
-def _raise_version(rpc: Rpc, message: str) -> bool:
-    """Takes the version from the node's own words; False when they name no usable one."""
-    named = _NAMED_VERSION.search(message)
-    if named is None or int(named[1]) > VERSION_MAX:
-        return False
-    version = int(named[1])
-    if version > rpc.version_max:
-        # The layout of a new version is read as that of the ones we know, or refused by the
-        # decoder: somebody should look.
-        _log.warning("transaction_version.raised", version=version, known=rpc.version_max)
-        rpc.version_max = version
-    return True
 
 
 @dataclass(slots=True)

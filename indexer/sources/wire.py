@@ -32,14 +32,20 @@ INVALID_PARAMS: Final = -32602
 #: there yet, or the node is behind the slot that was asked for.
 NOT_YET_CODES: Final = frozenset({-32004, -32014, -32016})
 
-#: Block cleaned up, skipped, not in storage, no history: this node cannot tell, another may.
-NOT_KEPT_CODES: Final = frozenset({-32001, -32007, -32009, -32011})
+#: No block there: "skipped, or missing", and nobody says which. Never a proof by itself.
+SKIPPED_CODES: Final = frozenset({-32007, -32009})
+
+#: Cleaned up, or history is not kept at all.
+PRUNED_CODES: Final = frozenset({-32001, -32011})
+
+#: This node cannot tell, another may; also where a list is to go on is known to some only.
+NOT_KEPT_CODES: Final = SKIPPED_CODES | PRUNED_CODES | {FILTER_NOT_FOUND}
 
 #: Refused by this endpoint for what it is: method unknown or turned off, key not accepted.
 NOT_SERVED_CODES: Final = frozenset({-32010, -32601, -32401, -32403, 401, 402, 403, 404, 405})
 
 #: Wrong with the question, whoever is asked.
-QUESTION_CODES: Final = frozenset({-32600, INVALID_PARAMS, UNSUPPORTED_VERSION, FILTER_NOT_FOUND})
+QUESTION_CODES: Final = frozenset({-32600, INVALID_PARAMS, UNSUPPORTED_VERSION})
 
 #: Too many requests, in the dialects of several providers.
 _PACE_CODES: Final = frozenset({429, -32429})
@@ -130,14 +136,14 @@ def refused(asked: Asked, error: Any, *, retry_after_s: float | None = None) -> 
     code, message = _code_and_message(error)
     text = asked.note(f"{message} ({code})")
     if code in _PACE_CODES or any(word in message.lower() for word in _PACE_WORDS):
-        return Fault(SourceUnavailable(text, retry_after_s=retry_after_s), rests=True)
+        return Fault(SourceUnavailable(text, retry_after_s=retry_after_s, code=code), rests=True)
     if code in NOT_YET_CODES:
-        return Fault(SourceUnavailable(text), rests=False)
+        return Fault(SourceUnavailable(text, code=code), rests=False)
     if code in NOT_KEPT_CODES | NOT_SERVED_CODES | QUESTION_CODES:
         return Fault(SourceRejected(text, code=code), rests=False)
     # -32005 (node unhealthy), -32019 (storage out of reach), -32603 and all that is unknown:
     # nothing can be concluded, so ask again.
-    return Fault(SourceUnavailable(text, retry_after_s=retry_after_s), rests=True)
+    return Fault(SourceUnavailable(text, retry_after_s=retry_after_s, code=code), rests=True)
 
 
 def failed(asked: Asked, status: int, retry_after_s: float | None, body: bytes) -> Fault:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from indexer.core.types import SYSTEM_PROGRAM
-from tests.chain import BLOCK_TIME, key, keys_of, signature_of
+from tests.chain import BLOCK_TIME, key, keys_of, signature_of, transaction
 
 
-async def eventually(condition: Callable[[], object], *, timeout_s: float = 10.0) -> None:
+async def eventually(condition: Callable[[], object], *, timeout_s: float = 30.0) -> None:
     """Returns once the condition holds; fails the test when it does not within the limit."""
     async with asyncio.timeout(timeout_s):
         while not condition():
@@ -33,6 +33,8 @@ class FakeChain:
         accounts: key -> the `value` of getAccountInfo.
         block_times: slot -> unix seconds, where it is not the transaction's own.
         genesis_hash: names the cluster.
+        skipped: slots without a block; put them in before they come.
+        held: nothing more becomes final while slots go by.
     """
 
     def __init__(self, *, finalized: int = 1_000, confirmed_lag: int = 1, depth: int = 31) -> None:
@@ -42,6 +44,8 @@ class FakeChain:
         self.accounts: dict[str, dict[str, Any]] = {}
         self.block_times: dict[int, int | None] = {}
         self.genesis_hash = key("genesis")
+        self.skipped: set[int] = set()
+        self.held = False
         self.nodes: list[Listener] = []
         self._confirmed_lag = confirmed_lag
         self._depth = depth
@@ -71,6 +75,7 @@ class FakeChain:
             own["slot"] = slot
         if block_time is not None:
             own["blockTime"] = block_time
+        assert own["slot"] not in self.skipped, "nothing lands in a slot without a block"
         signature = signature_of(own)
         self._landed[signature] = own
         self._mentions[signature] = frozenset(keys_of(own) if mentions is None else mentions)
@@ -89,9 +94,11 @@ class FakeChain:
         for _ in range(slots):
             self.tip += 1
             self.confirmed = max(self.confirmed, self.tip - self._confirmed_lag)
-            self.finalized = max(self.finalized, self.confirmed - self._depth)
-            for node in self.nodes:
-                node.ring_slot(self.tip)
+            if not self.held:
+                self.finalized = max(self.finalized, self.confirmed - self._depth)
+            if self.tip not in self.skipped:
+                for node in self.nodes:
+                    node.ring_slot(self.tip)
             self._ring()
 
     def confirm(self, slot: int) -> None:
@@ -155,12 +162,61 @@ class FakeChain:
             return self.block_times[slot]
         return self._times.get(slot, BLOCK_TIME + slot * 2 // 5)
 
+    def produced(self, slot: int) -> int:
+        """The highest slot with a block, up to that one."""
+        while slot in self.skipped:
+            slot -= 1
+        return slot
+
+    def block(self, slot: int) -> dict[str, Any]:
+        """What getBlock answers, each transaction where its `transactionIndex` says.
+
+        Places that nobody claims are filled with votes; who claims a place that is taken, or
+        none, gets the next free one.
+        """
+        placed: dict[int, Mapping[str, Any]] = {}
+        for landed in sorted(self._in_slot(slot), key=_position):
+            place = landed.get("transactionIndex") or 0
+            while place in placed:
+                place += 1
+            placed[place] = landed
+        parent = self.produced(slot - 1)
+        return {
+            "blockHeight": slot - sum(skipped < slot for skipped in self.skipped),
+            "blockTime": self.block_time(slot),
+            "blockhash": blockhash(slot),
+            "parentSlot": max(parent, 0),
+            "previousBlockhash": blockhash(parent),
+            "transactions": [
+                _without_place(placed[place] if place in placed else _vote(slot, place))
+                for place in range(max(placed, default=-1) + 1)
+            ],
+        }
+
+    def _in_slot(self, slot: int) -> list[dict[str, Any]]:
+        return [landed for landed in self._landed.values() if landed["slot"] == slot]
+
     def _ring(self) -> None:
         ripe = [name for name in self._unrung if self._landed[name]["slot"] <= self.confirmed]
         self._unrung.difference_update(ripe)
         for landed in sorted((self._landed[name] for name in ripe), key=_position):
             for node in self.nodes:
                 node.ring_logs(landed, self._mentions[signature_of(landed)])
+
+
+def blockhash(slot: int) -> str:
+    """What names the block of that slot."""
+    return key(f"block {slot}")
+
+
+def _vote(slot: int, place: int) -> dict[str, Any]:
+    return transaction([], fee_payer=key("voter"), name=f"vote {slot} {place}", slot=slot)
+
+
+def _without_place(landed: Mapping[str, Any]) -> dict[str, Any]:
+    """A transaction inside a block: what the block says of all of them is not said again."""
+    meta = {name: value for name, value in landed["meta"].items() if name != "rewards"}
+    return {"meta": meta, "transaction": landed["transaction"], "version": landed["version"]}
 
 
 def _position(landed: Mapping[str, Any]) -> tuple[int, int]:

@@ -17,8 +17,7 @@ import copy
 import itertools
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -27,6 +26,19 @@ from aiohttp import WSMsgType, web
 
 from tests.chain import signature_of
 from tests.servers.fake_chain import FakeChain, eventually
+from tests.servers.faults import (
+    Call,
+    Fault,
+    as_json,
+    garbage,
+    hang,
+    hang_up,
+    http,
+    null,
+    result,
+    rpc_error,
+    wrong_id,
+)
 
 
 __all__ = [
@@ -53,104 +65,6 @@ FRAME_BYTES_MAX: Final = 4_096
 PROCESSED, CONFIRMED, FINALIZED = "processed", "confirmed", "finalized"
 
 
-# --------------------------------------------------------------------------- what goes wrong
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request that a node received."""
-
-    method: str
-    params: Sequence[Any]
-    id: Any = None
-    request: web.Request | None = field(default=None, repr=False, compare=False)
-
-
-Fault = Callable[[Call], Awaitable[web.StreamResponse]]
-
-
-def http(
-    status: int, *, retry_after: str | None = None, date: str | None = None, body: bytes = b""
-) -> Fault:
-    """An HTTP status, with the headers that matter."""
-
-    async def fault(_: Call) -> web.StreamResponse:
-        given = {"Retry-After": retry_after, "Date": date}
-        headers = {name: value for name, value in given.items() if value is not None}
-        return web.Response(status=status, headers=headers, body=body)
-
-    return fault
-
-
-def rpc_error(code: int, message: str = "scripted", *, status: int = 200, **rest: Any) -> Fault:
-    """A JSON-RPC error; without `data` unless it is given."""
-
-    async def fault(call: Call) -> web.StreamResponse:
-        error = {"code": code, "message": message, **rest}
-        return _json({"jsonrpc": "2.0", "error": error, "id": call.id}, status=status)
-
-    return fault
-
-
-def result(value: Any) -> Fault:
-    """A result of one's own choice."""
-
-    async def fault(call: Call) -> web.StreamResponse:
-        return _json({"jsonrpc": "2.0", "result": value, "id": call.id})
-
-    return fault
-
-
-def null() -> Fault:
-    """`null`: not there, says the node."""
-    return result(None)
-
-
-def garbage(body: bytes = b"<html>502 Bad Gateway</html>") -> Fault:
-    """Bytes that are no JSON-RPC, with status 200."""
-
-    async def fault(_: Call) -> web.StreamResponse:
-        return web.Response(body=body, content_type="text/html")
-
-    return fault
-
-
-def wrong_id() -> Fault:
-    """Somebody else's answer."""
-
-    async def fault(_: Call) -> web.StreamResponse:
-        return _json({"jsonrpc": "2.0", "result": 1, "id": -1})
-
-    return fault
-
-
-def hang() -> Fault:
-    """No answer until the client gives up."""
-
-    async def fault(_: Call) -> web.StreamResponse:
-        await asyncio.sleep(60)
-        return web.Response(status=504)
-
-    return fault
-
-
-def hang_up() -> Fault:
-    """The connection is closed instead of an answer, as a restarted server does."""
-
-    async def fault(call: Call) -> web.StreamResponse:
-        if call.request is not None and call.request.transport is not None:
-            call.request.transport.abort()
-        return web.Response()
-
-    return fault
-
-
-def _json(value: Any, *, status: int = 200) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value), status=status, content_type="application/json"
-    )
-
-
 class _Refused(Exception):
     def __init__(self, code: int, message: str, data: Any = None) -> None:
         super().__init__(message)
@@ -170,6 +84,8 @@ class FakeNode:
         ignores_commitment: gives transactions before they are final, whatever is asked.
         hidden: signatures that it does not know.
         lies: signature -> a function that edits its answer in place.
+        first_available: the lowest slot that this node has not cleaned up.
+        block_lies: slot -> a function that edits the answer of getBlock in place.
         calls: every request that was answered or failed, in order.
 
         silent: nothing is sent over WebSocket, not even slots.
@@ -187,6 +103,8 @@ class FakeNode:
         self.ignores_commitment = False
         self.hidden: set[str] = set()
         self.lies: dict[str, Callable[[dict[str, Any]], object]] = {}
+        self.first_available = 0
+        self.block_lies: dict[int, Callable[[dict[str, Any]], object]] = {}
         self.calls: list[Call] = []
         self.silent = False
         self.doubled = False
@@ -271,7 +189,7 @@ class FakeNode:
             return await faults.popleft()(call)
         if lasting := self._lasting.get(call.method):
             return await lasting(call)
-        return _json(self._answer(call))
+        return as_json(self._answer(call))
 
     def _answer(self, call: Call) -> dict[str, Any]:
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": call.id}
@@ -288,10 +206,10 @@ class FakeNode:
             CONFIRMED: self.chain.confirmed,
             FINALIZED: self.chain.finalized,
         }
-        return heads[commitment] - self.behind
+        return self.chain.produced(heads[commitment] - self.behind)
 
     def _knows(self, landed: Mapping[str, Any], commitment: str) -> bool:
-        if signature_of(landed) in self.hidden:
+        if signature_of(landed) in self.hidden or landed["slot"] < self.first_available:
             return False
         head = PROCESSED if self.ignores_commitment else commitment
         return bool(landed["slot"] <= self._seen(head))
@@ -303,19 +221,59 @@ class FakeNode:
             return None
         if options.get("encoding", "json") != "json":
             raise _Refused(-32602, "only the json encoding is known here")
-        version, highest = landed["version"], options.get("maxSupportedTransactionVersion")
-        if version != "legacy" and (highest is None or version > highest):
-            raise _Refused(
-                -32015,
-                f"Transaction version ({version}) is not supported by the requesting client. "
-                "Please try the request again with the following configuration parameter: "
-                f'"maxSupportedTransactionVersion": {version}',
-            )
+        _check_version(landed, options)
         lie = self.lies.get(signature)
         if lie is not None:
             landed = copy.deepcopy(landed)
             lie(landed)
         return landed
+
+    # Blocks, as Agave's `rpc/src/rpc.rs` has them (get_block, get_blocks, check_slot_cleaned_up).
+
+    def _block(self, slot: int, options: Mapping[str, Any]) -> Any:
+        commitment = _history_commitment(options)
+        asked = (options.get("encoding", "json"), options.get("transactionDetails", "full"))
+        if asked != ("json", "full") or options.get("rewards", True):
+            raise _Refused(-32602, "only full blocks as json without rewards are known here")
+        if slot > self._seen(commitment):
+            raise _Refused(-32004, f"Block not available for slot {slot}")
+        self._check_kept(slot)
+        block = self.chain.block(slot)
+        hidden = self.hidden
+        block["transactions"] = [t for t in block["transactions"] if signature_of(t) not in hidden]
+        for landed in block["transactions"]:
+            _check_version(landed, options)
+        if (lie := self.block_lies.get(slot)) is not None:
+            block = copy.deepcopy(block)
+            lie(block)
+        return block
+
+    def _blocks(self, first: int, last: int, options: Mapping[str, Any]) -> list[int]:
+        commitment = _history_commitment(options)
+        self._check_context(options, commitment)
+        last = min(last, self._seen(commitment))
+        if last - first > 500_000:
+            raise _Refused(-32602, "Slot range too large; max 500000")
+        kept = range(max(first, self.first_available), last + 1)
+        return [slot for slot in kept if slot not in self.chain.skipped]
+
+    def _block_time(self, slot: int) -> int | None:
+        self._check_kept(slot)
+        return self.chain.block_time(slot)
+
+    def _check_kept(self, slot: int) -> None:
+        if slot < self.first_available:
+            raise _Refused(
+                -32001,
+                f"Block {slot} cleaned up, does not exist on node. "
+                f"First available block: {self.first_available}",
+                {"firstAvailableBlock": self.first_available},
+            )
+        if slot in self.chain.skipped:
+            raise _Refused(
+                -32007,
+                f"Slot {slot} was skipped, or missing due to ledger jump to recent snapshot",
+            )
 
     def _signatures(self, key_: str, options: Mapping[str, Any] | None = None) -> Any:
         options = options or {}
@@ -525,6 +483,17 @@ def _unknown_method(_node: FakeNode, *_params: Any) -> Any:
     raise _Refused(-32601, "Method not found")
 
 
+def _check_version(landed: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    version, highest = landed["version"], options.get("maxSupportedTransactionVersion")
+    if version != "legacy" and (highest is None or version > highest):
+        raise _Refused(
+            -32015,
+            f"Transaction version ({version}) is not supported by the requesting client. "
+            "Please try the request again with the following configuration parameter: "
+            f'"maxSupportedTransactionVersion": {version}',
+        )
+
+
 def _history_commitment(options: Mapping[str, Any]) -> str:
     commitment = str(options.get("commitment", FINALIZED))
     if commitment == PROCESSED:
@@ -537,7 +506,10 @@ _HANDLERS: Final[Mapping[str, Callable[..., Any]]] = {
     "getSignaturesForAddress": FakeNode._signatures,
     "getSignatureStatuses": FakeNode._statuses,
     "getSlot": FakeNode._slot,
-    "getBlockTime": lambda node, slot: node.chain.block_time(slot),
+    "getBlock": FakeNode._block,
+    "getBlocks": FakeNode._blocks,
+    "getBlockTime": FakeNode._block_time,
+    "getFirstAvailableBlock": lambda node: node.first_available,
     "getAccountInfo": FakeNode._account,
     "getMinimumBalanceForRentExemption": lambda _node, size: 6_960 * (128 + size),
     "getGenesisHash": lambda node: node.chain.genesis_hash,

@@ -108,6 +108,14 @@ class LateNode:
             async with _serving(node._serve) as node.url:
                 yield node
 
+    async def hold(self) -> None:
+        """Nothing more becomes final from now on."""
+        self.final_up_to = await self._finalized()
+
+    def release(self) -> None:
+        """What the other one calls final is final."""
+        self.final_up_to = None
+
     async def _serve(self, request: web.Request) -> web.Response:
         body = await request.json()
         answer = await self._ask(body)
@@ -118,16 +126,14 @@ class LateNode:
                 case "getSlot":
                     answer["result"] = self._final(answer["result"])
                 case "getTransaction" if self._is_strict:
-                    if not await self._is_final(answer["result"]["slot"]):
+                    if answer["result"]["slot"] > self._final(await self._finalized()):
                         answer["result"] = None
         return web.json_response(answer)
 
-    async def _is_final(self, slot: int) -> bool:
+    async def _finalized(self) -> int:
         options = [{"commitment": "finalized"}]
-        answer = await self._ask(
-            {"jsonrpc": "2.0", "id": 0, "method": "getSlot", "params": options}
-        )
-        return slot <= self._final(answer["result"])
+        body = {"jsonrpc": "2.0", "id": 0, "method": "getSlot", "params": options}
+        return int((await self._ask(body))["result"])
 
     def _final(self, slot: int) -> int:
         return slot if self.final_up_to is None else min(slot, self.final_up_to)

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
@@ -12,7 +12,9 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from indexer.errors import ConfigError, InvariantError, SourceRejected, SourceUnavailable
-from indexer.sources.endpoint import DOWN_LOGGED_EVERY_S, Bounds, Endpoint, Health, Pace
+from indexer.sources import wire
+from indexer.sources.endpoint import DOWN_LOGGED_EVERY_S, Bounds, Endpoint, Health
+from indexer.sources.priority import Priority, at, present
 from tests.servers.fake_rpc import (
     Call,
     FakeNode,
@@ -50,6 +52,7 @@ async def test_an_answer_is_the_json_of_its_result() -> None:
 
 async def test_connections_are_kept_and_bounded() -> None:
     used: set[Any] = set()
+    full = asyncio.Event()
     most = 0
     now = 0
 
@@ -59,6 +62,9 @@ async def test_connections_are_kept_and_bounded() -> None:
         used.add(call.request.transport)
         now += 1
         most = max(most, now)
+        if now == 4:
+            full.set()
+        await full.wait()  # nobody leaves before all are there
         await asyncio.sleep(0.001)
         now -= 1
         return await result(1)(call)
@@ -181,12 +187,15 @@ async def test_a_redirect_is_not_followed() -> None:
 async def test_retry_after_is_kept_in_seconds() -> None:
     async with FakeNode() as node, endpoint(node.url) as asked:
         node.fail("getSlot", http(429, retry_after="7"))
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
 
         with pytest.raises(SourceUnavailable) as caught:
             await asked.call("getSlot", FINAL)
 
         assert caught.value.retry_after_s == 7
-        assert 6 < asked.health.rest_s(asyncio.get_running_loop().time()) <= 7
+        now = clock()
+        assert 7 - (now - asked_at) <= asked.health.rest_s(now) <= 7
 
 
 async def test_retry_after_as_a_date_is_counted_from_the_servers_own_clock() -> None:
@@ -372,30 +381,7 @@ def test_one_line_a_minute_while_down_and_one_when_back() -> None:
     assert logs[-1]["down_s"] == 120.5
 
 
-# --------------------------------------------------------------------------------- pace
-
-
-def test_requests_beyond_the_burst_are_spaced_out() -> None:
-    pace = Pace(100)
-    waits = [pace.take_turn(1_000.0) for _ in range(50)]
-
-    # A quarter of a second's worth goes through; the rest queues, a hundredth of a second each.
-    assert waits[:26] == [0.0] * 26
-    assert waits[26:] == pytest.approx([n / 100 for n in range(1, 25)])
-
-
-def test_over_time_the_rate_is_kept() -> None:
-    pace, now = Pace(100), 1_000.0
-    for _ in range(1_000):
-        now += pace.take_turn(now)
-
-    assert now == pytest.approx(1_000 + 10, abs=0.3)
-
-
-def test_no_bound_means_no_wait() -> None:
-    pace = Pace(0)
-
-    assert {pace.take_turn(1_000.0) for _ in range(1_000)} == {0.0}
+# --------------------------------------------------------------------------------- gate
 
 
 async def test_requests_wait_for_their_turn() -> None:
@@ -407,6 +393,70 @@ async def test_requests_wait_for_their_turn() -> None:
 
         assert answers == [b"1000"] * 40
         assert clock() - started >= 0.13
+
+
+async def test_a_finality_check_overtakes_a_thousand_waiting_replay_requests() -> None:
+    opened = asyncio.Event()
+
+    async def slowly(call: Call) -> web.StreamResponse:
+        await opened.wait()
+        return await result(7)(call)
+
+    async with FakeNode() as node, endpoint(node.url, concurrency=4) as asked:
+        node.fail("getBlock", slowly, times=None)
+        with at(Priority.REPLAY):
+            replay = [asyncio.create_task(asked.call("getBlock", [n])) for n in range(1_000)]
+        await eventually(lambda: node.count("getBlock") == 4)
+        with at(Priority.FINALITY):
+            finality = asyncio.create_task(asked.call("getSlot", FINAL))
+        await asyncio.sleep(0)
+        opened.set()
+
+        await asyncio.gather(finality, *replay)
+
+    place = [call.method for call in node.calls].index("getSlot")
+    assert place < 12  # four were under way, and four more may have been let in before it asked
+
+
+async def test_what_waits_is_not_sent_to_a_server_that_asks_for_a_pause() -> None:
+    async with FakeNode() as node, endpoint(node.url, concurrency=1) as asked:
+        node.fail("getSlot", http(429, retry_after="60"))
+
+        outcomes = await asyncio.gather(
+            *(asked.call("getSlot", FINAL) for _ in range(100)), return_exceptions=True
+        )
+
+        assert {type(outcome) for outcome in outcomes} == {SourceUnavailable}
+        assert all(50 < outcome.retry_after_s <= 60 for outcome in outcomes)  # type: ignore[union-attr]  # see the line above
+        assert node.count("getSlot") == 1
+
+
+async def test_what_waits_is_sent_though_the_one_before_failed() -> None:
+    """One failure is a reason to ask others first, not to give up what nobody refused."""
+    async with FakeNode() as node, endpoint(node.url, concurrency=1) as asked:
+        node.fail("getSlot", http(500))
+
+        outcomes = await asyncio.gather(
+            *(asked.call("getSlot", FINAL) for _ in range(3)), return_exceptions=True
+        )
+
+        assert outcomes[1:] == [b"1000"] * 2
+        assert asked.health.problem is None
+
+
+async def test_a_finalized_slot_is_asked_for_at_the_highest_priority() -> None:
+    """Who waits for the answer may be more urgent than who asked."""
+    seen = []
+
+    class Noting(Endpoint):
+        async def _ask(self, asked: wire.Asked, params: Sequence[Any]) -> bytes | wire.Fault:
+            seen.append(present())
+            return b"7"
+
+    with at(Priority.REPLAY):
+        assert await Noting("http://127.0.0.1:9").finalized_slot() == 7
+
+    assert seen == [Priority.FINALITY]
 
 
 # ------------------------------------------------------------------------- cancellation

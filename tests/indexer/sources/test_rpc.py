@@ -354,6 +354,47 @@ async def test_the_other_endpoint_may_know_the_block_time() -> None:
         assert await rpc.block_time(7) == BLOCK_TIME
 
 
+@asynccontextmanager
+async def two_of_three() -> AsyncIterator[tuple[FakeNode, FakeNode, FakeNode, Rpc]]:
+    chain = FakeChain()
+    chain.block_times[7] = BLOCK_TIME
+    async with (
+        FakeNode(chain) as a,
+        FakeNode(chain) as b,
+        FakeNode(chain) as c,
+        connect(a.url, b.url, c.url, quorum=2) as rpc,
+    ):
+        yield a, b, c, rpc
+
+
+async def test_one_endpoint_alone_does_not_say_what_time_it_was() -> None:
+    async with two_of_three() as (a, _, _, rpc):
+        a.fail("getBlockTime", result(BLOCK_TIME + 86_400), times=None)
+
+        assert await rpc.block_time(7) == BLOCK_TIME
+
+
+async def test_endpoints_that_disagree_say_no_time() -> None:
+    async with two_of_three() as (a, b, _, rpc):
+        a.fail("getBlockTime", result(BLOCK_TIME + 86_400), times=None)
+        b.fail("getBlockTime", rpc_error(-32001), times=None)
+
+        assert await rpc.block_time(7) is None
+
+
+async def test_a_time_that_too_few_can_tell_now_is_asked_again() -> None:
+    async with two_of_three() as (a, b, _, rpc):
+        a.fail("getBlockTime", rpc_error(-32004), times=None)
+        b.fail("getBlockTime", rpc_error(-32004))
+
+        assert await rpc.block_time(7) == BLOCK_TIME
+
+        rpc._block_times.clear()
+        b.fail("getBlockTime", rpc_error(-32004), times=None)
+        with pytest.raises(SourceUnavailable, match="fewer than 2"):
+            await rpc.block_time(7)
+
+
 async def test_block_times_do_not_pile_up() -> None:
     async with one() as (_, rpc):
         rpc._block_times.update(dict.fromkeys(range(BLOCK_TIMES_MAX), 1))

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from indexer.errors import SourceRejected, SourceUnavailable
+from indexer.errors import SourceError, SourceRejected, SourceUnavailable
 from indexer.sources import wire
 from tests import vectors
 
@@ -93,8 +93,32 @@ def test_what_a_json_rpc_error_means(error: Any, is_retryable: bool, rests: bool
     assert isinstance(fault, wire.Fault)
     assert isinstance(fault.error, SourceUnavailable if is_retryable else SourceRejected)
     assert fault.rests is rests
-    if isinstance(fault.error, SourceRejected):
-        assert fault.error.code == error["code"]
+    code = error.get("code") if isinstance(error, dict) else None
+    assert fault.error.code == (code if isinstance(code, int) else 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "codes"),
+    [
+        (-32007, SourceRejected, wire.SKIPPED_CODES),
+        (-32009, SourceRejected, wire.SKIPPED_CODES),
+        (-32001, SourceRejected, wire.PRUNED_CODES),
+        (-32011, SourceRejected, wire.PRUNED_CODES),
+        (-32004, SourceUnavailable, wire.NOT_YET_CODES),
+        (-32014, SourceUnavailable, wire.NOT_YET_CODES),
+        (-32016, SourceUnavailable, wire.NOT_YET_CODES),
+    ],
+)
+def test_a_block_that_is_not_given_is_skipped_or_pruned_or_not_there_yet(
+    code: int, kind: type[SourceError], codes: frozenset[int]
+) -> None:
+    fault = wire.refused(ASKED, {"code": code, "message": "Slot 5"})
+
+    assert isinstance(fault.error, kind)
+    assert isinstance(fault.error, SourceRejected | SourceUnavailable)
+    assert fault.error.code in codes
+    assert not fault.rests
+    assert not wire.SKIPPED_CODES & wire.PRUNED_CODES & wire.NOT_YET_CODES
 
 
 def test_an_error_counts_whatever_its_id_is() -> None:
