@@ -8,9 +8,9 @@ and starts over on a `Conflict`.
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from indexer.errors import ConfigError
+from indexer.errors import ConfigError, StoreBroken, StoreUnavailable
 from store.connection import Parameter, Rows, Statement, connect
 from store.readers import Readers
 from store.writer import Writer
@@ -21,21 +21,58 @@ __all__ = ["Database", "Parameter", "Rows", "Statement", "open_database", "path_
 #: Threads that read, beside the one that writes. Two keep a long list from delaying a lookup.
 READERS: Final = 2
 
+#: Seconds for which a failed write is told of, unless one succeeds before.
+PROBLEM_KEPT_S: Final = 30.0
+
 _SCHEME: Final = "sqlite:///"
+
+
+class Writing(Protocol):
+    """Applies batches one after another, each all or nothing."""
+
+    async def write(self, batch: Sequence[Statement]) -> list[Rows]:
+        """The rows of each statement, once the batch is durable."""
+
+    async def close(self) -> None:
+        """Finishes what was asked."""
+
+
+class Reading(Protocol):
+    """Answers batches of reads, each from one moment."""
+
+    async def read(self, batch: Sequence[Statement]) -> list[Rows]:
+        """The rows of each statement."""
+
+    async def close(self) -> None:
+        """Finishes what was asked."""
 
 
 class Database:
     """One SQLite file: one writer, several readers. Belongs to the loop it was opened in."""
 
-    def __init__(self, writer: Writer, readers: Readers) -> None:
+    def __init__(self, writer: Writing, readers: Reading) -> None:
         self._writer = writer
         self._readers = readers
+        self._failure: tuple[float, str] | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last write failed, such as a full disk; None when it did not, or is long ago.
+
+        Nobody may write again for a while: an old failure says nothing of now.
+        """
+        if self._failure is None:
+            return None
+        failed_at, problem = self._failure
+        is_fresh = asyncio.get_running_loop().time() - failed_at < PROBLEM_KEPT_S
+        return problem if is_fresh else None
 
     async def read(self, batch: Sequence[Statement]) -> list[Rows]:
         """The rows of each statement, all from the same moment, after every finished write.
 
         Raises:
             StoreUnavailable: busy or out of reach.
+            StoreBroken: the file is damaged.
         """
         return await self._readers.read(batch) if batch else []
 
@@ -48,8 +85,15 @@ class Database:
         Raises:
             Conflict: a constraint or condition of the batch did not hold; nothing was written.
             StoreUnavailable: busy or out of reach; whether it was written is unknown: read it.
+            StoreBroken: the file is damaged.
         """
-        return await self._writer.write(batch) if batch else []
+        try:
+            written = await self._writer.write(batch) if batch else []
+        except (StoreUnavailable, StoreBroken) as error:
+            self._failure = (asyncio.get_running_loop().time(), str(error))
+            raise
+        self._failure = None
+        return written
 
     async def close(self) -> None:
         """Finishes what was asked and closes the file. Further batches are refused."""
@@ -59,21 +103,23 @@ class Database:
         await self._writer.close()
 
 
-async def open_database(url: str, *, readers: int = READERS) -> Database:
+async def open_database(url: str, *, readers: int = READERS, thorough: bool = False) -> Database:
     """Opens the file, or creates it; does not migrate it.
 
     Args:
         url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.
         readers: how many batches may be read at once.
+        thorough: the whole file is examined before, unless it is very large.
 
     Raises:
         ConfigError: the URL is none of these; there is no such folder; the SQLite library is
             too old.
-        StoreUnavailable: the file cannot be opened.
+        StoreBroken: the file is damaged, cut off, or no database.
+        StoreUnavailable: the file cannot be opened or written.
     """
     path = str(path_of(url))
     # The writer first: it makes the file, and the log that read-only connections need.
-    writer = await asyncio.to_thread(connect, path, read_only=False)
+    writer = await asyncio.to_thread(connect, path, read_only=False, thorough=thorough)
     opened = []
     try:
         for _ in range(readers):
@@ -99,7 +145,12 @@ def path_of(url: str) -> Path:
         )
         raise ConfigError((problem,))
     path = Path(text)
-    if not path.parent.is_dir():
+    try:
+        is_there = path.parent.is_dir()
+    except OSError as error:
+        problem = f"AXIOM_DATABASE_URL: cannot look for {path.parent}: {error.strerror}"
+        raise ConfigError((problem,)) from error
+    if not is_there:
         problem = f"AXIOM_DATABASE_URL: there is no folder {path.parent}; create it first"
         raise ConfigError((problem,))
     return path

@@ -23,6 +23,7 @@ import apsw
 import structlog
 
 from indexer.errors import Conflict, InvariantError, SchemaMismatch
+from store.connection import TABLES, another_ones
 from store.database import Database, Statement, open_database
 
 
@@ -39,7 +40,6 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 ) STRICT
 """.strip()
 _READ_RECORD: Final = "SELECT version, name, checksum FROM schema_migrations ORDER BY version"
-_HAS_RECORD: Final = "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_migrations'"
 _WRITE_RECORD: Final = "INSERT INTO schema_migrations (version, name, checksum) VALUES (?, ?, ?)"
 
 
@@ -161,9 +161,11 @@ async def _missing(database: Database, migrations: Sequence[Migration]) -> list[
 
 
 async def _stored(database: Database) -> list[tuple[int, str, str]]:
-    [[(exists,)]] = await database.read([Statement(_HAS_RECORD)])
-    if not exists:
+    [tables] = await database.read([Statement(TABLES)])
+    if not tables:
         return []
+    if (problem := another_ones(tables)) is not None:
+        raise SchemaMismatch(f"the database {problem}")
     [found] = await database.read([Statement(_READ_RECORD)])
     return [(version, name, checksum) for version, name, checksum in found]
 

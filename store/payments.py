@@ -1,16 +1,16 @@
 """Payments with everything that was ever found out about them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from indexer.core.events import Event
 from indexer.core.payment import Payment
-from indexer.core.types import Status
-from indexer.core.verdict import Sighting, Verdict
+from indexer.core.types import DecisionKind, Status
+from indexer.core.verdict import Decision, Sighting, Verdict
 from indexer.errors import InvariantError
-from store import events as event_log, rows
+from store import decisions as decision_log, events as event_log, rows
 from store.database import Database, Parameter, Rows, Statement
 from store.queries import QUERIES
 
@@ -23,11 +23,33 @@ NEWEST: Final = (2**63 - 1, "")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A payment as it is stored, with its verdicts and sightings in the chain's order."""
+    """A payment as it is stored, with its verdicts and sightings in the chain's order.
+
+    Attributes:
+        decisions: what persons said of its transactions, sorted by signature.
+    """
 
     payment: Payment
     verdicts: tuple[Verdict, ...] = ()
     sightings: tuple[Sighting, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """Signatures that count whatever speaks against them."""
+        kinds = (DecisionKind.ACCEPTED, DecisionKind.MATCHED)
+        return decision_log.signatures(self.decisions, *kinds)
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """Signatures that count for nothing."""
+        return decision_log.signatures(self.decisions, DecisionKind.REFUSED)
+
+    @property
+    def decided(self) -> int:
+        """Base units that were received and about which a person decided."""
+        signatures = self.accepted | self.refused
+        return sum(v.credit for v in self.verdicts if v.signature in signatures)
 
 
 # --------------------------------------------------------------------------------- statements
@@ -53,6 +75,7 @@ def save(
     verdicts: Sequence[Verdict] = (),
     sightings: Sequence[Sighting] = (),
     unsighted: Sequence[str] = (),
+    decisions: Sequence[Decision] = (),
     events: Sequence[Event] = (),
     now: int,
 ) -> list[Statement]:
@@ -64,6 +87,7 @@ def save(
         verdicts: new ones; one that is stored already changes nothing.
         sightings: new ones.
         unsighted: signatures that are sightings of this payment no more.
+        decisions: new ones; one about a transaction that was decided on refuses the batch.
         events: what the change publishes.
         now: unix seconds, when the sightings were made.
     """
@@ -74,7 +98,7 @@ def save(
             raise InvariantError(f"{id_} changes otherwise than to its next version")
         values = (id_, before.version, *rows.state_values(after.state))
         batch.append(Statement(QUERIES["payment_update"], values))
-    elif verdicts or sightings or unsighted:
+    elif verdicts or sightings or unsighted or decisions:
         batch.append(Statement(QUERIES["payment_unchanged"], (id_, before.version)))
     for verdict in verdicts:
         batch.append(Statement(QUERIES["verdict_insert"], rows.verdict_values(verdict)))
@@ -92,6 +116,7 @@ def save(
     gone = sorted({*unsighted, *(verdict.signature for verdict in verdicts)})
     if gone:
         batch.append(Statement(QUERIES["sighting_delete"], (id_, rows.json_text(gone))))
+    batch += [decision_log.insert(decision) for decision in decisions]
     return batch + [event_log.append(event) for event in events]
 
 
@@ -111,9 +136,16 @@ async def by_ids(database: Database, ids: Collection[str]) -> list[Record]:
     return assemble(list(ids), await database.read(record_statements(ids)))
 
 
-async def by_references(database: Database, keys: Collection[str]) -> list[Record]:
-    """Every payment whose reference is among the keys, whatever its status."""
-    return await _by_query(database, "ids_by_references", (rows.json_text(sorted(keys)),))
+async def by_references(
+    database: Database, keys: Collection[str], signatures: Collection[str] = ()
+) -> list[Record]:
+    """Every payment whose reference is among the keys, whatever its status.
+
+    And every payment that holds a leg of one of the transactions with these signatures: a
+    person may have given it to a payment that the transaction does not name.
+    """
+    parameters = (rows.json_text(sorted(keys)), rows.json_text(sorted(signatures)))
+    return await _by_query(database, "ids_by_references", parameters)
 
 
 async def page(
@@ -152,9 +184,44 @@ async def expirable(database: Database, *, key: str, block_time: int, limit: int
     return await _by_query(database, "ids_of_expirable", (key, block_time, limit))
 
 
+async def oldest_payable(database: Database, key: str, *, now: int) -> int | None:
+    """When the oldest payment of a watched key was made for which money may still count.
+
+    Unix seconds; None when there is none.
+    """
+    [[(created_at,)]] = await database.read([Statement(QUERIES["oldest_payable"], (key, now))])
+    return None if created_at is None else int(created_at)
+
+
+async def judged(database: Database, payment_id: str) -> frozenset[str]:
+    """The signatures that have a verdict for this payment."""
+    return frozenset(await _column(database, "verdict_signatures", (payment_id,)))
+
+
 async def foreign(database: Database, *, now: int, limit: int) -> list[str]:
     """References that are watched one by one, because their URL lacks the watch key."""
     return await _column(database, "foreign_references", (now, limit))
+
+
+async def references_alive(
+    database: Database, *, created_to: int, grace_from: int, page_size: int
+) -> AsyncIterator[list[str]]:
+    """References of all payments for which money may count between two times, page by page.
+
+    Args:
+        database: read once for each page.
+        created_to: unix seconds; payments made later are left out.
+        grace_from: unix seconds; payments whose grace time had ended before are left out.
+        page_size: references at a time.
+    """
+    before: tuple[int, str] = NEWEST
+    while True:
+        values = (created_to, grace_from, *before, page_size)
+        [found] = await database.read([Statement(QUERIES["references_alive"], values)])
+        if not found:
+            return
+        yield [reference for reference, _, _ in found]
+        before = found[-1][1:]
 
 
 async def watch_keys(database: Database, *, now: int) -> list[str]:
@@ -174,6 +241,78 @@ async def counts(database: Database) -> dict[Status, int]:
     return dict.fromkeys(Status, 0) | {Status(status): count for status, count in found}
 
 
+async def by_signature(database: Database, signature: str) -> list[Record]:
+    """Every payment that has a verdict of the transaction."""
+    return await _by_query(database, "ids_by_signature", (signature,))
+
+
+async def in_review(database: Database, *, limit: int) -> list[Record]:
+    """Payments that a person must look at, the oldest first."""
+    return await _by_query(database, "ids_in_review", (limit,))
+
+
+async def in_review_count(database: Database) -> int:
+    """How many payments a person must look at."""
+    [[(number,)]] = await database.read([Statement(QUERIES["payments_in_review_count"])])
+    return int(number)
+
+
+async def destinations(
+    database: Database, *, now: int, after: str, limit: int
+) -> list[tuple[str, int]]:
+    """Keys that payments are waited for at, in order, from the first one after `after`.
+
+    Wallets for SOL, token accounts for tokens; each with the creation time (unix seconds) of
+    the oldest payment to it for which money may still count.
+    """
+    [found] = await database.read([Statement(QUERIES["destinations"], (now, after, limit))])
+    return [(key, created_at) for key, created_at in found]
+
+
+async def awaiting(
+    database: Database,
+    destination: str,
+    *,
+    amounts: Collection[int],
+    memos: Collection[str],
+    names: Collection[str],
+    times: tuple[int, int],
+    limit: int,
+) -> list[Record]:
+    """Payments to one destination that wait for money, by what a transfer tells of them.
+
+    Args:
+        database: where they are.
+        destination: a wallet or a token account.
+        amounts: base units asked for.
+        memos: memos asked for.
+        names: ids, references or order numbers.
+        times: the first and the last block time (unix seconds) of what may pay them; younger
+            payments than the last are left out, and those whose time was over at the first.
+        limit: of payments for each amount, each memo, and all names; the youngest ones.
+    """
+    common = (destination, *times, limit)
+    statements = [
+        *(Statement(QUERIES["awaiting_amount"], (*common, str(amount))) for amount in amounts),
+        *(Statement(QUERIES["awaiting_memo"], (*common, memo)) for memo in memos),
+    ]
+    if names:
+        by_name = (*common, rows.json_text(sorted(names)))
+        statements.append(Statement(QUERIES["awaiting_name"], by_name))
+    answers = await database.read(statements)
+    return await by_ids(database, sorted({id_ for found in answers for (id_,) in found}))
+
+
+async def with_verdict(database: Database, signatures: Collection[str]) -> set[str]:
+    """Those of the signatures that some payment has a verdict of."""
+    return set(await _column(database, "signatures_judged", (rows.json_text(list(signatures)),)))
+
+
+async def known_references(database: Database, keys: Collection[str]) -> set[str]:
+    """Those of the keys that are a payment's reference."""
+    return set(await _column(database, "references_known", (rows.json_text(sorted(keys)),)))
+
+
 def record_statements(ids: Iterable[str]) -> list[Statement]:
     """The reads whose rows `assemble` makes records of, to be sent as one batch."""
     parameters = (rows.json_text(list(ids)),)
@@ -185,13 +324,14 @@ def record_statements(ids: Iterable[str]) -> list[Statement]:
             "verdicts_by_ids",
             "transfers_by_ids",
             "sightings_by_ids",
+            "decisions_by_ids",
         )
     ]
 
 
 def assemble(ids: Sequence[str], answers: Sequence[Rows]) -> list[Record]:
     """Records from the answers to `record_statements`, in the order of the ids."""
-    payments, metadata, verdicts, transfers, sightings = answers
+    payments, metadata, verdicts, transfers, sightings, decisions = answers
     legs = rows.legs(transfers)
     notes: dict[str, dict[str, str]] = defaultdict(dict)
     for payment_id, key, value in metadata:
@@ -201,11 +341,13 @@ def assemble(ids: Sequence[str], answers: Sequence[Rows]) -> list[Record]:
         lambda verdict: verdict.payment_id,
     )
     seen = _grouped([rows.sighting(row) for row in sightings], lambda s: s.payment_id)
+    decided = decision_log.by_payment(decisions)
     records = {
         row[0]: Record(
             rows.payment(row, notes.get(row[0], {})),
             tuple(sorted(judged.get(row[0], ()), key=lambda verdict: verdict.order)),
             tuple(sorted(seen.get(row[0], ()), key=lambda s: (s.slot, s.signature))),
+            decided.get(row[0], ()),
         )
         for row in payments
     }

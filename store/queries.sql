@@ -32,7 +32,10 @@ FROM payments
 WHERE id IN (SELECT value FROM json_each(?1));
 
 -- name: ids_by_references
-SELECT id FROM payments WHERE reference IN (SELECT value FROM json_each(?1));
+-- And those that hold a leg of any of these transactions without being named by it.
+SELECT id FROM payments WHERE reference IN (SELECT value FROM json_each(?1))
+UNION
+SELECT payment_id FROM transfers WHERE signature IN (SELECT value FROM json_each(?2));
 
 -- name: page
 -- Newest first. The four differ in the index that leads them, so that none of them has to walk
@@ -65,10 +68,12 @@ LIMIT ?7;
 -- name: ids_of_expirable
 -- Open payments of one watched key whose deadline its frontier has passed, the oldest first.
 -- What was paid in full and in time waits for a person and never expires: it is left out here,
--- so that a pile of it does not hide the others.
+-- so that a pile of it does not hide the others. A wallet may have left out the watch key, so the
+-- payment's own reference must be complete up to the deadline as well.
 SELECT id FROM payments
 WHERE status IN ('pending', 'processing') AND watch_key = ?1 AND expires_at < ?2
   AND NOT (status = 'processing' AND paid IN ('exact', 'over') AND late = 0)
+  AND EXISTS (SELECT 1 FROM cursors WHERE key = payments.reference AND block_time > expires_at)
 UNION ALL
 SELECT id FROM payments
 WHERE status IN ('pending', 'processing') AND watch_key IS NULL AND reference = ?1
@@ -122,6 +127,23 @@ WHERE key > '' AND EXISTS (
     WHERE status = 'expired' AND watch_key = expired.key AND expires_at + grace_s >= ?1
 );
 
+-- name: oldest_payable
+-- When the oldest payment of one watched key was created for which money may still count.
+SELECT min(created_at) FROM (
+    SELECT created_at FROM payments
+    WHERE status IN ('pending', 'processing') AND watch_key = ?1
+    UNION ALL
+    SELECT created_at FROM payments
+    WHERE status = 'expired' AND watch_key = ?1 AND expires_at + grace_s >= ?2
+    UNION ALL
+    SELECT created_at FROM payments
+    WHERE reference = ?1 AND watch_key IS NULL
+      AND (
+          status IN ('pending', 'processing')
+          OR (status = 'expired' AND expires_at + grace_s >= ?2)
+      )
+);
+
 -- name: payment_counts
 SELECT status, count(*) FROM payments GROUP BY status;
 
@@ -136,6 +158,9 @@ INSERT INTO verdicts (
     signature, payment_id, slot, transaction_index, block_time, credit, clean, reasons, evidence
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (signature, payment_id) DO NOTHING;
+
+-- name: verdict_signatures
+SELECT signature FROM verdicts WHERE payment_id = ?;
 
 -- name: verdicts_by_ids
 SELECT signature, payment_id, slot, transaction_index, block_time, credit, clean, reasons, evidence
@@ -197,8 +222,8 @@ SELECT coalesce(max(seq), 0) FROM events WHERE payment_id = ?1;
 -- name: cursor_get
 SELECT key, slot, block_time, updated_at FROM cursors WHERE key = ?;
 
--- name: cursors_all
-SELECT key, slot, block_time, updated_at FROM cursors ORDER BY key;
+-- name: cursor_times
+SELECT key, block_time FROM cursors WHERE key IN (SELECT value FROM json_each(?));
 
 -- name: cursor_advance
 -- A frontier never moves back, whoever writes last.
@@ -282,3 +307,352 @@ SET since = CASE WHEN problem IS excluded.problem THEN since ELSE excluded.since
 
 -- name: health_all
 SELECT component, problem, since, updated_at FROM health ORDER BY component;
+
+-- name: coverage_add
+-- Together with every range that it overlaps or touches.
+INSERT INTO coverage (key, first_slot, last_slot, updated_at)
+SELECT ?1, min(?2, coalesce(min(first_slot), ?2)), max(?3, coalesce(max(last_slot), ?3)), ?4
+FROM coverage
+WHERE key = ?1 AND first_slot <= ?3 + 1 AND last_slot >= ?2 - 1
+ON CONFLICT (key, first_slot) DO UPDATE
+SET last_slot = max(last_slot, excluded.last_slot), updated_at = excluded.updated_at;
+
+-- name: coverage_tidy
+-- What lies within a wider range says nothing any more.
+DELETE FROM coverage
+WHERE key = ?1 AND EXISTS (
+    SELECT 1 FROM coverage AS wider
+    WHERE wider.key = ?1 AND wider.first_slot < coverage.first_slot
+      AND wider.last_slot >= coverage.last_slot
+);
+
+-- name: coverage_of
+SELECT first_slot, last_slot FROM coverage WHERE key = ? ORDER BY first_slot;
+
+-- name: gap_open
+-- The same gap is noted once, however often it is found.
+INSERT INTO gaps (key, first_slot, last_slot, reason, source, opened_at, created_before)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key, first_slot, last_slot, reason, source) DO NOTHING;
+
+-- name: gaps_close_up_to
+-- A sweep cannot close what is kept by nobody: it passed over it.
+UPDATE gaps SET closed_at = ?3
+WHERE key = ?1 AND last_slot <= ?2 AND closed_at IS NULL AND reason <> 'pruned';
+
+-- name: gaps_close_pruned
+-- Once all of it was examined after all, or nothing that may have been paid there can still be.
+UPDATE gaps SET closed_at = ?2
+WHERE key = ?1 AND reason = 'pruned' AND closed_at IS NULL AND (
+    EXISTS (
+        SELECT 1 FROM coverage
+        WHERE key = ?1 AND first_slot <= gaps.first_slot AND last_slot >= gaps.last_slot
+    )
+    OR NOT EXISTS (
+        SELECT 1 FROM payments
+        WHERE status IN ('pending', 'processing') AND watch_key = ?1
+          AND created_at < coalesce(created_before, opened_at)
+        UNION ALL
+        SELECT 1 FROM payments
+        WHERE status = 'expired' AND watch_key = ?1 AND expires_at + grace_s >= ?2
+          AND created_at < coalesce(created_before, opened_at)
+        UNION ALL
+        SELECT 1 FROM payments
+        WHERE reference = ?1 AND watch_key IS NULL
+          AND (
+              status IN ('pending', 'processing')
+              OR (status = 'expired' AND expires_at + grace_s >= ?2)
+          )
+          AND created_at < coalesce(created_before, opened_at)
+    )
+);
+
+-- name: gaps_pruned
+SELECT first_slot, last_slot FROM gaps
+WHERE key = ? AND reason = 'pruned' AND closed_at IS NULL ORDER BY last_slot LIMIT ?;
+
+-- name: gaps_listing
+SELECT id, key, first_slot, last_slot, reason, source, opened_at, closed_at, created_before
+FROM gaps
+ORDER BY opened_at DESC, id DESC LIMIT ?;
+
+-- name: gaps_listing_open
+SELECT id, key, first_slot, last_slot, reason, source, opened_at, closed_at, created_before
+FROM gaps
+WHERE closed_at IS NULL ORDER BY key, last_slot LIMIT ?;
+
+-- name: reference_checks_due
+SELECT c.payment_id, p.reference, p.watch_key, p.status, p.created_at, p.expires_at, p.grace_s
+FROM reference_checks AS c JOIN payments AS p ON p.id = c.payment_id
+WHERE c.due_at <= ?1 ORDER BY c.due_at LIMIT ?2;
+
+-- name: reference_check_move
+UPDATE reference_checks SET due_at = ?2 WHERE payment_id = ?1;
+
+-- name: reference_check_ask
+-- Sooner, never later; a payment that needs no check any more stays without one.
+UPDATE reference_checks SET due_at = ?2 WHERE payment_id = ?1 AND due_at > ?2;
+
+-- name: reference_checks_hasten
+-- At once for each open payment whose deadline the watch key's frontier has passed and its own
+-- has not: it could expire, if only its own reference were complete as well.
+UPDATE reference_checks SET due_at = ?3
+WHERE due_at > ?3 AND payment_id IN (
+    SELECT id FROM payments
+    WHERE status IN ('pending', 'processing') AND watch_key = ?1 AND expires_at < ?2
+      AND NOT (status = 'processing' AND paid IN ('exact', 'over') AND late = 0)
+      AND NOT EXISTS (
+          SELECT 1 FROM cursors WHERE key = payments.reference AND block_time > expires_at
+      )
+);
+
+-- name: reference_check_end
+DELETE FROM reference_checks WHERE payment_id = ?;
+
+-- name: measure_report
+INSERT INTO measures (name, labels, kind, value, updated_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (name, labels) DO UPDATE
+SET kind = excluded.kind, value = excluded.value, updated_at = excluded.updated_at;
+
+-- name: measures_since
+SELECT name, labels, kind, value FROM measures WHERE updated_at >= ? ORDER BY name, labels;
+
+-- name: gaps_summary
+SELECT reason, count(*), sum(last_slot - first_slot + 1) FROM gaps
+WHERE closed_at IS NULL GROUP BY reason;
+
+-- name: dead_letters_summary
+SELECT reason, next_try_at IS NULL, count(*) FROM dead_letters GROUP BY 1, 2;
+
+-- name: ids_by_signature
+SELECT payment_id FROM verdicts WHERE signature = ? ORDER BY payment_id;
+
+-- name: ids_in_review
+SELECT id FROM payments INDEXED BY payments_in_review
+WHERE review <> '[]' ORDER BY created_at LIMIT ?;
+
+-- name: payments_in_review_count
+SELECT count(*) FROM payments WHERE review <> '[]';
+
+-- name: audit_count
+SELECT count(*) FROM payments
+WHERE provider = 'solana' AND created_at >= ?1 AND created_at <= ?2;
+
+-- name: audit_page
+-- Oldest first, after the payment (?3, ?4).
+SELECT created_at, id FROM payments
+WHERE provider = 'solana' AND created_at >= ?1 AND created_at <= ?2
+  AND (created_at, id) > (?3, ?4)
+ORDER BY created_at, id
+LIMIT ?5;
+
+-- name: audit_events
+SELECT payment_id, seq, type, version, ordinal, data FROM events
+WHERE payment_id IN (SELECT value FROM json_each(?1))
+ORDER BY payment_id, seq;
+
+-- name: audit_frontiers
+-- How far the keys are complete under which these payments are found.
+SELECT key, slot, block_time, updated_at FROM cursors
+WHERE key IN (
+    SELECT reference FROM payments WHERE id IN (SELECT value FROM json_each(?1))
+    UNION
+    SELECT watch_key FROM payments WHERE id IN (SELECT value FROM json_each(?1))
+);
+
+-- name: audit_gaps
+-- What is missing below those frontiers, and known to be.
+SELECT key, first_slot, last_slot FROM gaps
+WHERE closed_at IS NULL AND key IN (
+    SELECT reference FROM payments WHERE id IN (SELECT value FROM json_each(?1))
+    UNION
+    SELECT watch_key FROM payments WHERE id IN (SELECT value FROM json_each(?1))
+);
+
+-- name: audit_log
+-- How many events there are, the last number that stands there, the last that was ever given.
+SELECT count(*), coalesce(max(seq), 0),
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)
+FROM events;
+
+-- name: audit_log_holes
+-- The first numbers after which one is missing.
+SELECT seq FROM events AS event
+WHERE NOT EXISTS (SELECT 1 FROM events AS next WHERE next.seq = event.seq + 1)
+  AND seq < (SELECT max(seq) FROM events)
+ORDER BY seq LIMIT ?1;
+
+-- name: dead_letters_among
+SELECT signature, reason FROM dead_letters
+WHERE signature IN (SELECT value FROM json_each(?1));
+
+-- name: dead_letter_get
+SELECT signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
+FROM dead_letters WHERE signature = ?;
+
+-- name: dead_letter_drop
+-- The letter as it was at the very moment it went.
+DELETE FROM dead_letters WHERE signature = ?
+RETURNING signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at,
+    updated_at;
+
+-- name: decision_insert
+-- Made once: a second one about the same transaction is refused by the key, and with it the batch.
+INSERT INTO decisions (payment_id, signature, decision, note, decided_at) VALUES (?, ?, ?, ?, ?);
+
+-- name: decisions_by_ids
+SELECT payment_id, signature, decision, note, decided_at FROM decisions
+WHERE payment_id IN (SELECT value FROM json_each(?1));
+
+-- name: destinations
+-- Wallets and token accounts that payments wait for, from ?2 on, and the oldest of these payments.
+-- A key that is somebody's reference is left out: its cursor says something else.
+SELECT key, min(created_at) FROM (
+    SELECT coalesce(token_account, recipient) AS key, created_at
+    FROM payments INDEXED BY payments_awaiting
+    WHERE status IN ('pending', 'processing', 'expired') AND expires_at + grace_s >= ?1
+      AND coalesce(token_account, recipient) > ?2
+) AS awaiting
+WHERE NOT EXISTS (SELECT 1 FROM payments WHERE reference = awaiting.key)
+GROUP BY key ORDER BY key LIMIT ?3;
+
+-- name: awaiting_amount
+-- Payments to ?1 that money of block times from ?2 to ?3 may be for, the youngest first.
+SELECT id FROM payments
+WHERE status IN ('pending', 'processing', 'expired')
+  AND coalesce(token_account, recipient) = ?1 AND amount = ?5
+  AND created_at <= ?3 AND expires_at + grace_s >= ?2
+ORDER BY created_at DESC LIMIT ?4;
+
+-- name: awaiting_memo
+SELECT id FROM payments
+WHERE status IN ('pending', 'processing', 'expired') AND memo IS NOT NULL
+  AND coalesce(token_account, recipient) = ?1 AND memo = ?5
+  AND created_at <= ?3 AND expires_at + grace_s >= ?2
+ORDER BY created_at DESC LIMIT ?4;
+
+-- name: awaiting_name
+-- By a JSON list of words, each of which may be an id, a reference or an order number.
+SELECT p.id FROM (
+    SELECT id FROM payments WHERE id IN (SELECT value FROM json_each(?5))
+    UNION
+    SELECT id FROM payments WHERE reference IN (SELECT value FROM json_each(?5))
+    UNION
+    SELECT id FROM payments WHERE order_id IN (SELECT value FROM json_each(?5))
+) AS named CROSS JOIN payments AS p ON p.id = named.id
+WHERE p.status IN ('pending', 'processing', 'expired')
+  AND coalesce(p.token_account, p.recipient) = ?1
+  AND p.created_at <= ?3 AND p.expires_at + p.grace_s >= ?2
+ORDER BY p.created_at DESC LIMIT ?4;
+
+-- name: signatures_judged
+SELECT DISTINCT signature FROM verdicts WHERE signature IN (SELECT value FROM json_each(?1));
+
+-- name: references_known
+SELECT reference FROM payments WHERE reference IN (SELECT value FROM json_each(?1));
+
+-- name: suggestion_insert
+-- Once, and not of a transaction that pays somebody already; a payment has only so many.
+INSERT INTO suggestions (
+    signature, outer_index, inner_index, sub_index, payment_id, why, source, destination, amount,
+    memo, slot, block_time, found_at
+)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+WHERE NOT EXISTS (SELECT 1 FROM transfers WHERE signature = ?1)
+  AND (SELECT count(*) FROM suggestions WHERE payment_id = ?5 AND state = 'open') < ?14
+ON CONFLICT (signature, outer_index, inner_index, sub_index, payment_id) DO NOTHING;
+
+-- name: suggestion_close
+-- One that is not open any more becomes NULL, which its column refuses, and with it the batch.
+UPDATE suggestions SET state = CASE WHEN state = 'open' THEN ?6 END, decided_at = ?7
+WHERE signature = ?1 AND outer_index = ?2 AND inner_index = ?3 AND sub_index = ?4
+  AND payment_id = ?5;
+
+-- name: suggestions_listing
+-- Open ones of payments that can still be paid by them, the oldest first.
+SELECT s.signature, s.outer_index, s.inner_index, s.sub_index, s.payment_id, s.why, s.source,
+    s.destination, s.amount, s.memo, s.slot, s.block_time, s.found_at
+FROM suggestions AS s INDEXED BY suggestions_open CROSS JOIN payments AS p ON p.id = s.payment_id
+WHERE s.state = 'open' AND p.status IN ('pending', 'processing', 'expired')
+ORDER BY s.found_at, s.signature LIMIT ?;
+
+-- name: suggestions_of_signature
+SELECT signature, outer_index, inner_index, sub_index, payment_id, why, source, destination,
+    amount, memo, slot, block_time, found_at
+FROM suggestions WHERE signature = ? AND state = 'open';
+
+-- name: suggestions_of_payment
+SELECT signature, outer_index, inner_index, sub_index, payment_id, why, source, destination,
+    amount, memo, slot, block_time, found_at
+FROM suggestions WHERE payment_id = ? AND state = 'open' LIMIT ?;
+
+-- name: replay_begin
+INSERT INTO replays (strategy, keys, first_slot, last_slot, report, started_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+RETURNING id;
+
+-- name: replay_progress
+UPDATE replays SET done_to = ?2, report = ?3, updated_at = ?4 WHERE id = ?1;
+
+-- name: replay_finish
+UPDATE replays SET done_to = ?2, report = ?3, updated_at = ?4, finished_at = ?4 WHERE id = ?1;
+
+-- name: replays_unfinished
+SELECT id, keys, done_to, report, started_at FROM replays
+WHERE strategy = ?1 AND first_slot = ?2 AND last_slot = ?3 AND finished_at IS NULL
+ORDER BY id DESC LIMIT ?4;
+
+-- name: references_alive
+-- Of all payments, whatever became of them, for which money may count between two times: made
+-- before the later one (?1), with grace until the earlier one (?2) or longer. Newest first, in
+-- pages that end before (?3, ?4).
+SELECT reference, created_at, id FROM payments
+WHERE created_at <= ?1 AND (created_at, id) < (?3, ?4)
+  AND provider = 'solana' AND expires_at + grace_s >= ?2
+ORDER BY created_at DESC, id DESC
+LIMIT ?5;
+
+-- name: cursor_advance_from
+-- Everything from slot ?5 to slot ?2 is stored, and before ?5 there was nothing: a frontier
+-- begins there, and one that reaches ?5 moves on.
+INSERT INTO cursors (key, slot, block_time, updated_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (key) DO UPDATE
+SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
+    updated_at = excluded.updated_at
+WHERE excluded.slot > slot AND slot >= ?5 - 1;
+
+-- name: cursor_advance_over_coverage
+-- A frontier moves on where coverage goes on without a hole.
+UPDATE cursors
+SET slot = ?2, block_time = max(block_time, ?3), updated_at = ?4
+WHERE key = ?1 AND slot < ?2 AND EXISTS (
+    SELECT 1 FROM coverage
+    WHERE coverage.key = ?1 AND first_slot <= cursors.slot + 1 AND last_slot >= ?2
+);
+
+-- name: cursors_advance_whole_lives
+-- Of the references of open payments that were made (?6 to ?7) and ran out (before ?3) while
+-- everything was examined, from slot ?5 to slot ?2: nothing can have paid them elsewhere.
+INSERT INTO cursors (key, slot, block_time, updated_at)
+SELECT reference, ?2, ?3, ?4 FROM payments
+WHERE status IN ('pending', 'processing') AND watch_key = ?1 AND expires_at < ?3
+  AND created_at >= ?6 AND created_at < ?7
+ON CONFLICT (key) DO UPDATE
+SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
+    updated_at = excluded.updated_at
+WHERE excluded.slot > slot AND slot >= ?5 - 1;
+
+-- name: gaps_close_covered
+-- All of what may have been missed was examined, whatever the reason.
+UPDATE gaps SET closed_at = ?2
+WHERE key = ?1 AND closed_at IS NULL AND EXISTS (
+    SELECT 1 FROM coverage
+    WHERE key = ?1 AND first_slot <= gaps.first_slot AND last_slot >= gaps.last_slot
+);
+
+-- name: dead_letter_outcomes
+-- What became of transactions that could be read after all.
+SELECT v.signature, v.payment_id, v.credit, p.symbol, p.decimals, p.status
+FROM verdicts AS v JOIN payments AS p ON p.id = v.payment_id
+WHERE v.signature IN (SELECT value FROM json_each(?1))
+ORDER BY v.signature, v.payment_id;

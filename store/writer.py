@@ -17,7 +17,7 @@ from typing import Final
 
 import apsw
 
-from indexer.errors import Conflict, StoreUnavailable
+from indexer.errors import Conflict, StoreBroken, StoreUnavailable
 from store.connection import Rows, Statement, run, wrapped
 from store.lane import Job, Lane, Outcome
 
@@ -43,6 +43,7 @@ class Writer:
         Raises:
             Conflict: a constraint did not hold; nothing of the batch was written.
             StoreUnavailable: busy, full, closed; whether it was written is unknown.
+            StoreBroken: the file is damaged.
         """
         return await self._lane.submit(batch)
 
@@ -57,7 +58,8 @@ class Writer:
             self._lane.deliver(jobs, self._commit(jobs))
         with suppress(apsw.Error):  # a reader elsewhere may be in the way: it can wait
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        self._connection.close()
+        with suppress(apsw.Error):  # a full disk: the log stays beside the file, and is read again
+            self._connection.close()
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
         try:
@@ -76,7 +78,7 @@ class Writer:
             rows = run(self._connection, batch)
         except Exception as error:
             refusal = wrapped(error)
-            if isinstance(refusal, StoreUnavailable):
+            if isinstance(refusal, StoreUnavailable | StoreBroken):
                 raise
             self._connection.execute("ROLLBACK TO batch")
             self._connection.execute("RELEASE batch")

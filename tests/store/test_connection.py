@@ -3,7 +3,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from indexer.errors import ConfigError, Conflict, InvariantError, StoreUnavailable
+from indexer.errors import ConfigError, Conflict, InvariantError, StoreBroken, StoreUnavailable
 from store import connection as connections
 from store.connection import Statement, check_version, connect, run, wrapped
 
@@ -42,7 +42,7 @@ def test_a_reader_does_not_make_a_file(tmp_path: Path) -> None:
 def test_what_is_no_database_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_bytes(b"certainly no database" * 100)
 
-    with pytest.raises(StoreUnavailable, match="file is not a database"):
+    with pytest.raises(StoreBroken, match="file is not a database"):
         connect(str(tmp_path / "a.db"), read_only=False)
 
 

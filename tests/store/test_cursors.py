@@ -16,8 +16,18 @@ async def test_a_frontier_is_kept_for_each_key(database: Database) -> None:
     await database.write([cursors.advance(FRONTIER), cursors.advance(other)])
 
     assert await cursors.get(database, "watch") == FRONTIER
-    assert await cursors.all_of(database) == [other, FRONTIER]
+    assert await cursors.get(database, "other") == other
     assert await cursors.get(database, "unknown") is None
+
+
+async def test_the_times_of_many_keys_are_read_at_once(database: Database) -> None:
+    other = replace(FRONTIER, key="other", block_time=7)
+    await database.write([cursors.advance(FRONTIER), cursors.advance(other)])
+
+    times = await cursors.times(database, ["watch", "other", "unknown"])
+
+    assert times == {"watch": 1_000, "other": 7}
+    assert await cursors.times(database, []) == {}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from indexer.errors import ConfigError, Conflict, InvariantError, StoreUnavailable
+from indexer.errors import ConfigError, Conflict, InvariantError, StoreBroken, StoreUnavailable
 from store.connection import connect
 from store.database import Database, Statement, open_database, path_of
 from tests.store.writing_process import ROWS
@@ -70,7 +70,7 @@ def test_three_slashes_are_relative_and_four_are_absolute(tmp_path: Path) -> Non
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_bytes(b"not a database" * 1000)
 
-    with pytest.raises(StoreUnavailable, match="file is not a database"):
+    with pytest.raises(StoreBroken, match="file is not a database"):
         await open_database(f"sqlite:///{tmp_path}/a.db")
 
 

@@ -65,7 +65,7 @@ async def test_threads_share_the_work() -> None:
     def work(mine: Event, other: Event) -> None:
         while jobs := lane.take():
             mine.set()
-            assert other.wait(10)  # neither ends before both have begun
+            assert other.wait(30)  # neither ends before both have begun
             lane.deliver(jobs, [[] for _ in jobs])
 
     lane.start("a", lambda: work(started[0], started[1]))

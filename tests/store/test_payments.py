@@ -5,13 +5,13 @@ import pytest
 
 from indexer.core import events, settle
 from indexer.core.payment import Payment
-from indexer.core.types import Paid, Status
+from indexer.core.types import Status
 from indexer.errors import Conflict, InvariantError
-from store import events as event_log, payments
+from store import cursors, events as event_log, payments
+from store.cursors import Frontier
 from store.database import Database, Statement
 from store.payments import Record
 from tests.builders import (
-    GRACE_S,
     NOW,
     make_event,
     make_leg,
@@ -25,6 +25,12 @@ from tests.instructions import key, signature
 async def create(database: Database, *created: Payment) -> None:
     for payment in created:
         await database.write(payments.insert(payment, make_event(payment)))
+
+
+async def complete(database: Database, payment: Payment, block_time: int) -> None:
+    """The payment's own reference is known up to that block time."""
+    frontier = Frontier(key=payment.terms.reference, slot=1, block_time=block_time, updated_at=NOW)
+    await database.write([cursors.advance(frontier)])
 
 
 def settled(payment: Payment) -> Payment:
@@ -375,96 +381,3 @@ async def test_payments_are_counted_by_status(database: Database) -> None:
     counts = await payments.counts(database)
 
     assert counts == dict.fromkeys(Status, 0) | {Status.PENDING: 2, Status.EXPIRED: 1}
-
-
-# ------------------------------------------------------------------- expiry and watched keys
-
-FULL = {"paid": Paid.EXACT, "received": 1_000_000}
-
-
-@pytest.mark.parametrize(
-    ("payment", "expires"),
-    [
-        (make_payment(), True),
-        (make_payment(status=Status.PROCESSING), True),
-        (make_payment(status=Status.PROCESSING, state={"paid": Paid.PARTIAL}), True),
-        (make_payment(expires_in_s=901), False),
-        (make_payment(status=Status.EXPIRED), False),
-        (make_payment(status=Status.SETTLED), False),
-        (make_payment(status=Status.CANCELED), False),
-        (make_payment(watch_key=key("another")), False),
-        (make_payment(watch_key=None), False),
-        # All of it came in time and waits for a person.
-        (make_payment(status=Status.PROCESSING, state=FULL), False),
-        # Only with what came late is it enough.
-        (make_payment(status=Status.PROCESSING, state={**FULL, "late": True}), True),
-    ],
-)
-async def test_what_the_frontier_has_passed_may_expire(
-    database: Database, payment: Payment, expires: bool
-) -> None:
-    await create(database, payment)
-
-    found = await payments.expirable(database, key=key("watch key"), block_time=NOW + 901, limit=10)
-
-    assert found == ([Record(payment)] if expires else [])
-
-
-async def test_a_payment_without_watch_key_expires_by_its_reference(database: Database) -> None:
-    payment, other = make_payment(1, watch_key=None), make_payment(2, watch_key=None)
-    await create(database, payment, other)
-
-    found = await payments.expirable(
-        database, key=payment.terms.reference, block_time=NOW + 10**6, limit=10
-    )
-
-    assert found == [Record(payment)]
-
-
-async def test_the_first_to_expire_come_first(database: Database) -> None:
-    for number, expires_in_s in ((1, 30), (2, 10), (3, 20)):
-        await create(database, make_payment(number, expires_in_s=expires_in_s))
-
-    found = await payments.expirable(database, key=key("watch key"), block_time=NOW + 100, limit=2)
-
-    assert [record.payment.terms.expires_at - NOW for record in found] == [10, 20]
-
-
-GRACE_ENDS = NOW + 900 + GRACE_S
-
-
-async def test_references_are_watched_while_money_may_still_count(database: Database) -> None:
-    for number, status in enumerate(Status, start=1):
-        await create(database, make_payment(number, status=status, watch_key=None))
-    await create(database, make_payment(99))  # the watch key finds it
-    open_ones = [Status.PENDING, Status.PROCESSING]
-
-    async def watched(now: int, limit: int = 100) -> list[str]:
-        return await payments.foreign(database, now=now, limit=limit)
-
-    def references(statuses: list[Status]) -> list[str]:
-        numbers = sorted((list(Status).index(each) + 1 for each in statuses), reverse=True)
-        return [key(f"reference {number}") for number in numbers]
-
-    assert await watched(GRACE_ENDS) == references([*open_ones, Status.EXPIRED])
-    assert await watched(GRACE_ENDS + 1) == references(open_ones)
-    assert await watched(GRACE_ENDS, limit=1) == references([Status.EXPIRED])
-
-
-async def test_watch_keys_are_listed_while_money_may_still_count(database: Database) -> None:
-    for number, status in enumerate(Status, start=1):
-        await create(database, make_payment(number, status=status, watch_key=f"key {status}"))
-        await create(database, make_payment(100 + number, status=status, watch_key="shared"))
-    await create(database, make_payment(99, watch_key=None))
-
-    assert await payments.watch_keys(database, now=GRACE_ENDS) == [
-        "key expired", "key pending", "key processing", "shared",
-    ]  # fmt: skip
-    assert await payments.watch_keys(database, now=GRACE_ENDS + 1) == [
-        "key pending", "key processing", "shared",
-    ]  # fmt: skip
-
-
-async def test_without_payments_nothing_is_watched(database: Database) -> None:
-    assert await payments.watch_keys(database, now=NOW) == []
-    assert await payments.foreign(database, now=NOW, limit=10) == []
