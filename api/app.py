@@ -14,11 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import openapi
 from api.auth import Gate
 from api.chain import Accounts, Chain
+from api.checks import Checks
 from api.context import Context, context_of
 from api.errors import HANDLERS
 from api.hub import Hub
 from api.idempotency import Ledger
 from api.qr import QrCodes
+from api.requests import Requests
 from api.routes import CALLS, EVENT_STREAM, Call
 from api.shell import FailSafe, Shell
 from api.wakeups import Wakeups
@@ -54,8 +56,9 @@ def create_app(
         watch_key=watch_key,
     )
     mints = [mint for mint in settings.tokens.values() if mint is not None]
+    requests = Requests()
     app = Starlette(
-        routes=_routes(CALLS), middleware=_layers(settings), exception_handlers=HANDLERS
+        routes=_routes(CALLS), middleware=_layers(settings, requests), exception_handlers=HANDLERS
     )
     # A path with a slash too many is none of ours, and is not redirected: it gets a problem.
     app.router.redirect_slashes = False
@@ -65,17 +68,19 @@ def create_app(
         policy=policy,
         wakeups=wakeups,
         accounts=Accounts(chain, mints, time.monotonic),
+        checks=Checks(database, time.monotonic),
         gate=Gate(database, time.monotonic),
         ledger=Ledger(database, clock),
         hub=Hub(database, wakeups),
         qr_codes=QrCodes(),
+        requests=requests,
         started_at=int(clock()),
         openapi=msgspec.json.encode(openapi.document(settings.public_url)),
     )
     return app
 
 
-def _layers(settings: Settings) -> list[Middleware]:
+def _layers(settings: Settings, requests: Requests) -> list[Middleware]:
     """Outermost first. All are pure ASGI: nothing holds a stream back."""
     cors = Middleware(
         CORSMiddleware,
@@ -84,7 +89,11 @@ def _layers(settings: Settings) -> list[Middleware]:
         allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
         expose_headers=("Location", "Idempotent-Replayed", "Retry-After"),
     )
-    return [Middleware(Shell), *([cors] if settings.cors_origins else []), Middleware(FailSafe)]
+    return [
+        Middleware(Shell, requests=requests),
+        *([cors] if settings.cors_origins else []),
+        Middleware(FailSafe),
+    ]
 
 
 def _routes(calls: Sequence[Call]) -> list[Route]:

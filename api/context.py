@@ -8,9 +8,11 @@ from starlette.requests import Request
 
 from api.auth import Gate
 from api.chain import Accounts
+from api.checks import Checks
 from api.hub import Hub
 from api.idempotency import Ledger
 from api.qr import QrCodes
+from api.requests import Requests
 from api.wakeups import Wakeups
 from indexer.core.creation import Policy
 from store.database import Database
@@ -32,10 +34,12 @@ class Context:
     policy: Policy
     wakeups: Wakeups
     accounts: Accounts
+    checks: Checks
     gate: Gate
     ledger: Ledger
     hub: Hub
     qr_codes: QrCodes
+    requests: Requests
     started_at: int
     openapi: bytes
 

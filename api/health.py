@@ -10,7 +10,8 @@ database alone, so it says the same in every process, wherever the indexer runs.
     unready    they are not followed, or nothing can be said: 503
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from starlette.requests import Request
@@ -19,12 +20,13 @@ from starlette.responses import Response
 from api.context import Context
 from api.limits import FRONTIER_AGE_MAX_S, INDEXER_REPORT_AGE_MAX_S
 from api.payments import json_response
-from api.schema import FrontierBody, LiveBody, ReadinessBody, ReasonBody
+from api.schema import FrontierBody, GapBody, LiveBody, ReadinessBody, ReasonBody
 from indexer.core.events import format_time
-from indexer.errors import SchemaMismatch, StoreError
+from indexer.errors import SchemaMismatch, StoreBroken, StoreError
 from indexer.log import get_logger
-from store import cursors, dead_letters, health, migrate
+from store import cursors, dead_letters, gaps, health, migrate
 from store.cursors import Frontier
+from store.gaps import Gap, GapReason
 from store.health import Report
 from store.keys import ApiKey
 
@@ -33,8 +35,10 @@ log = get_logger(__name__)
 
 #: The component whose report says that the indexer runs at all.
 INDEXER: Final = "indexer"
-#: Components that only make things faster; each of several has a number behind it.
-HELPERS: Final = ("pubsub",)
+#: Components that one can do without; each of several has a number behind it.
+HELPERS: Final = re.compile(r"pubsub:\d+|rpc:\d+|references|recipients")
+#: Open gaps that are shown.
+GAPS_SHOWN_MAX: Final = 100
 
 
 async def livez(_context: Context, _request: Request, _key: ApiKey | None) -> Response:
@@ -50,27 +54,51 @@ async def readyz(context: Context, _request: Request, _key: ApiKey | None) -> Re
         reports = await health.all_of(context.database)
         frontier = await cursors.get(context.database, context.policy.watch_key)
         parked = await dead_letters.count(context.database)
+        open_gaps = await gaps.listing(context.database, GAPS_SHOWN_MAX, only_open=True)
     except SchemaMismatch as error:
-        return _answer("unready", [_reason("schema", str(error), now)], None, now)
+        return _answer("unready", [_reason("schema", str(error), now)], now)
     except StoreError as error:
         log.warning("readiness.database_unavailable", error=str(error))
-        reason = _reason("database", "the database does not answer", now)
-        return _answer("unready", [reason], None, now)
+        broken = isinstance(error, StoreBroken)
+        problem = "the database is damaged" if broken else "the database does not answer"
+        return _answer("unready", [_reason("database", problem, now)], now)
     reasons = [
+        *_of_writes(context.database.problem, now),
         *_of_reports(reports, now, context.started_at),
         *_of_frontier(frontier, now, context.started_at),
     ]
     status: Literal["ready", "degraded", "unready"] = "degraded" if reasons else "ready"
-    if any(reason.component.partition(":")[0] not in HELPERS for reason in reasons):
+    if not all(HELPERS.fullmatch(reason.component) for reason in reasons):
         status = "unready"
+    doubts = [*_of_gaps(open_gaps), *_of_parked(parked, now)]
+    if doubts and status == "ready":
+        status = "degraded"
+    return _answer(status, [*reasons, *doubts], now, frontier, open_gaps)
+
+
+def _of_writes(problem: str | None, now: int) -> Iterator[ReasonBody]:
+    """What can be read and not written, such as on a full disk, is followed no further."""
+    if problem is not None:
+        yield _reason("database", f"the last write failed: {problem}", now)
+
+
+def _of_parked(parked: int, now: int) -> Iterator[ReasonBody]:
     if parked:
         are = "1 transaction could not be examined and is"
         if parked > 1:
             are = f"{parked} transactions could not be examined and are"
-        problem = f"{are} set aside"
-        reasons.append(_reason("dead_letters", problem, now))
-        status = "unready" if status == "unready" else "degraded"
-    return _answer(status, reasons, frontier, now)
+        yield _reason("dead_letters", f"{are} set aside", now)
+
+
+def _of_gaps(open_gaps: Sequence[Gap]) -> Iterator[ReasonBody]:
+    """A gap that is being swept is only a matter of time; one that no node keeps is not."""
+    swept = [gap for gap in open_gaps if gap.reason is not GapReason.PRUNED]
+    pruned = [gap for gap in open_gaps if gap.reason is GapReason.PRUNED]
+    for found, fate in ((swept, "will be swept"), (pruned, "are kept by no endpoint")):
+        if found:
+            slots = sum(map(len, (gap.slots for gap in found)))
+            problem = f"{slots} slots in which something may have been missed {fate}"
+            yield _reason("gaps", problem, min(gap.opened_at for gap in found))
 
 
 def _of_reports(reports: list[Report], now: int, started_at: int) -> Iterator[ReasonBody]:
@@ -101,8 +129,9 @@ def _reason(component: str, problem: str, since: int) -> ReasonBody:
 def _answer(
     status: Literal["ready", "degraded", "unready"],
     reasons: list[ReasonBody],
-    frontier: Frontier | None,
     now: int,
+    frontier: Frontier | None = None,
+    open_gaps: Sequence[Gap] = (),
 ) -> Response:
     frontiers = []
     if frontier is not None:
@@ -115,5 +144,15 @@ def _answer(
                 age_s=None if time is None else now - time,
             )
         )
-    body = ReadinessBody(status=status, reasons=reasons, frontiers=frontiers)
+    missing = [
+        GapBody(
+            key=gap.key,
+            first_slot=gap.slots.first,
+            last_slot=gap.slots.last,
+            reason=gap.reason,
+            since=format_time(gap.opened_at),
+        )
+        for gap in open_gaps
+    ]
+    body = ReadinessBody(status=status, reasons=reasons, frontiers=frontiers, gaps=missing)
     return json_response(body, 503 if status == "unready" else 200)

@@ -132,6 +132,11 @@ class Hub:
         self.closing = False
 
     @property
+    def count(self) -> int:
+        """How many follow something now."""
+        return self._count
+
+    @property
     def full(self) -> bool:
         """There is no place for another follower."""
         return self._count >= self._clients_max

@@ -29,6 +29,11 @@ MINT_CACHE_S: Final = 600.0
 # The store.
 STORE_RETRY_AFTER_S: Final = 2
 
+# Payments that are shown are looked for on the chain at once, but not at every poll.
+CHECK_EVERY_S: Final = 10.0
+CHECKS_REMEMBERED_MAX: Final = 10_000
+CHECK_ASK_TIMEOUT_S: Final = 1.0
+
 # API keys. The cache is what a revoked key may still do.
 KEY_LENGTH_MAX: Final = 128
 KEY_CACHE_S: Final = 2.0

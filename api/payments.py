@@ -6,6 +6,7 @@ idempotency key are one write.
 
 import re
 import secrets
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -118,6 +119,7 @@ def _asked(body: NewPaymentBody) -> NewPayment:
 async def show(context: Context, request: Request, key: ApiKey | None) -> Response:
     """One payment; with an API key also what is the merchant's own."""
     record = await find(context, request)
+    await context.checks.ask(record.payment, context.now)
     return json_response(payment_body(record, private=key is not None))
 
 
@@ -179,7 +181,7 @@ async def cancel(context: Context, request: Request, _key: ApiKey | None) -> Res
         record = await find(context, request)
         if record.payment.state.status is Status.CANCELED:
             return json_response(payment_body(record, private=True))
-        canceled = _canceled(record.payment, context.now)
+        canceled = _canceled(record, context.now)
         batch = payments.save(
             record.payment,
             canceled,
@@ -192,18 +194,18 @@ async def cancel(context: Context, request: Request, _key: ApiKey | None) -> Res
             continue  # it has changed since it was read: decide anew
         context.wakeups.wake()
         log.info("payment.canceled", payment_id=canceled.terms.id, version=canceled.version)
-        after = Record(payment=canceled, verdicts=record.verdicts, sightings=record.sightings)
+        after = replace(record, payment=canceled)
         return json_response(payment_body(after, private=True))
     raise unavailable("payment_busy", "the payment kept changing; try again", STORE_RETRY_AFTER_S)
 
 
-def _canceled(payment: Payment, now: int) -> Payment:
-    status = payment.state.status
+def _canceled(record: Record, now: int) -> Payment:
+    status = record.payment.state.status
     if status is not Status.PENDING:
         raise Problem(
             409, "not_cancelable", f"only a pending payment can be canceled, this one is {status}"
         )
-    return settle.cancel(payment, now)
+    return settle.cancel(record.payment, now, decided=record.decided)
 
 
 async def qr_svg(context: Context, request: Request, _key: ApiKey | None) -> Response:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from api import health, payments, stream
+from api import health, metrics, payments, stream
 from api.auth import PUBLIC, Access, needs, shows_more_with
 from api.context import Context
 from api.limits import IDEMPOTENCY_KEY_LENGTH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
@@ -32,6 +32,7 @@ Handler = Callable[[Context, Request, ApiKey | None], Awaitable[ASGIApp]]
 JSON: Final = "application/json"
 SVG: Final = "image/svg+xml"
 EVENT_STREAM: Final = "text/event-stream"
+PLAIN: Final = "text/plain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,5 +300,17 @@ CALLS: Final[tuple[Call, ...]] = (
             200: Answer(description="They are; `degraded` names reasons.", body=ReadinessBody),
             503: Answer(description="They are not.", body=ReadinessBody),
         },
+    ),
+    Call(
+        method="GET",
+        path="/metrics",
+        name="getMetrics",
+        access=PUBLIC,
+        handler=metrics.metrics,
+        summary="Show figures for a monitor",
+        description="In the text format of Prometheus: payments by status, how far the chain is "
+        "known, gaps, dead letters, requests. Holds no secret and names no payment; whether the "
+        "outside may see it is for the proxy in front to say.",
+        answers={200: Answer(description="The figures.", media_type=PLAIN)},
     ),
 )

@@ -237,6 +237,16 @@ class FrontierBody(msgspec.Struct, frozen=True):
     age_s: Annotated[int | None, Meta(description="Seconds between `block_time` and now.")]
 
 
+class GapBody(msgspec.Struct, frozen=True):
+    """Slots in which something may have been missed; they are swept again by themselves."""
+
+    key: Key
+    first_slot: int
+    last_slot: int
+    reason: Annotated[str, Meta(examples=["reconnect"])]
+    since: Time
+
+
 class ReadinessBody(msgspec.Struct, frozen=True):
     """Whether payments are followed, and why not."""
 
@@ -249,3 +259,4 @@ class ReadinessBody(msgspec.Struct, frozen=True):
     ]
     reasons: list[ReasonBody]
     frontiers: list[FrontierBody]
+    gaps: Annotated[list[GapBody], Meta(description="Those that are open, 100 at most.")]

@@ -10,13 +10,16 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import internal
+from api.requests import Requests
 from indexer.log import get_logger
 
 
 log = get_logger(__name__)
 
 #: Probes ask every few seconds and have nothing to tell.
-_QUIET_ROUTES: Final = frozenset({"/livez", "/readyz"})
+_QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+#: A stream lasts as long as its client likes: its time says nothing.
+_ENDLESS_ROUTES: Final = frozenset({"/api/sse/payments/{id}", "/api/sse/events"})
 
 
 class Shell:
@@ -26,8 +29,9 @@ class Shell:
     the payment. Queries, bodies and headers are not logged at all.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, requests: Requests) -> None:
         self._app = app
+        self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on."""
@@ -49,11 +53,14 @@ class Shell:
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
-            _log_request(scope, status, asyncio.get_running_loop().time() - began_at)
+            duration_s = asyncio.get_running_loop().time() - began_at
+            route = getattr(scope.get("route"), "path", None)
+            _log_request(scope, route, status, duration_s)
+            if route not in _ENDLESS_ROUTES:
+                self._requests.served(scope["method"], route, status, duration_s)
 
 
-def _log_request(scope: Scope, status: int, duration_s: float) -> None:
-    route = getattr(scope.get("route"), "path", None)
+def _log_request(scope: Scope, route: str | None, status: int, duration_s: float) -> None:
     write = log.debug if route in _QUIET_ROUTES else log.info
     write(
         "http.request_served",

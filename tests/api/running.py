@@ -258,7 +258,7 @@ async def _start(database: Database, settings: Settings, send_buffer: int) -> Ap
     port = listening.getsockname()[1]
     stop, ready = asyncio.Event(), asyncio.Event()
     served = asyncio.create_task(serve_on(app, listening, stop=stop, on_ready=ready.set))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await ready.wait()
     return Api(
         session=aiohttp.ClientSession(f"http://127.0.0.1:{port}"),
@@ -278,5 +278,5 @@ async def _start(database: Database, settings: Settings, send_buffer: int) -> Ap
 async def _stop(api: Api) -> None:
     await api.session.close()
     api.stop.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await api.served

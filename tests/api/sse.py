@@ -36,7 +36,7 @@ class Reader:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
 
-    async def next(self, timeout_s: float = 10.0) -> Message | None:
+    async def next(self, timeout_s: float = 30.0) -> Message | None:
         """The next message; None at the end of the stream."""
         fields: dict[str, str] = {}
         async with asyncio.timeout(timeout_s):
@@ -48,7 +48,7 @@ class Reader:
         assert not fields, "the stream ended inside a message"
         return None
 
-    async def event(self, timeout_s: float = 10.0) -> Message | None:
+    async def event(self, timeout_s: float = 30.0) -> Message | None:
         """The next message that carries data; None at the end of the stream."""
         while (message := await self.next(timeout_s)) is not None:
             if message.data is not None:

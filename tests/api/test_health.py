@@ -2,11 +2,13 @@ from typing import Any
 
 import pytest
 
+from indexer.core.ranges import Slots
 from indexer.errors import StoreUnavailable
-from store import cursors, dead_letters, health
+from store import coverage, cursors, dead_letters, gaps, health
 from store.cursors import Frontier
 from store.database import Statement
 from store.dead_letters import DeadLetter
+from store.gaps import GapReason
 from tests.api.running import NOW, WATCH_KEY, Api
 from tests.instructions import signature
 
@@ -45,6 +47,7 @@ async def test_with_an_indexer_that_runs_it_is_ready(api: Api) -> None:
         "frontiers": [
             {"key": WATCH_KEY, "slot": 7, "block_time": "2026-11-22T19:59:47Z", "age_s": 13}
         ],
+        "gaps": [],
     }
 
 
@@ -91,6 +94,47 @@ async def test_without_notifications_it_is_only_degraded(api: Api) -> None:
     await well(api, health.report("pubsub:0", "no slot for 5 s", NOW))
 
     assert await reasons(api) == (200, "degraded", [("pubsub:0", "no slot for 5 s")])
+
+
+async def test_an_endpoint_that_is_behind_only_degrades(api: Api) -> None:
+    await well(api, health.report("rpc:1", "40 s behind", NOW))
+
+    assert await reasons(api) == (200, "degraded", [("rpc:1", "40 s behind")])
+
+
+async def test_a_chain_that_stands_still_is_not_ready(api: Api) -> None:
+    await well(api, health.report("chain", "stands still at slot 7", NOW))
+
+    assert await reasons(api) == (503, "unready", [("chain", "stands still at slot 7")])
+
+
+async def test_an_open_gap_is_shown_until_it_is_closed(api: Api) -> None:
+    pruned = gaps.note(WATCH_KEY, Slots(1, 2), GapReason.PRUNED, NOW - 9)
+    await well(api, gaps.note(WATCH_KEY, Slots(8, 17), GapReason.START, NOW - 5), pruned)
+
+    status, body = await api.get("/readyz")
+
+    assert (status, body["status"]) == (200, "degraded")
+    assert [reason["problem"] for reason in body["reasons"]] == [
+        "10 slots in which something may have been missed will be swept",
+        "2 slots in which something may have been missed are kept by no endpoint",
+    ]
+    assert body["gaps"][1] == {
+        "key": WATCH_KEY,
+        "first_slot": 8,
+        "last_slot": 17,
+        "reason": "start",
+        "since": "2026-11-22T19:59:55Z",
+    }
+
+    await api.database.write([gaps.close_up_to(WATCH_KEY, 17, NOW)])
+    left = [("gaps", "2 slots in which something may have been missed are kept by no endpoint")]
+    assert await reasons(api) == (200, "degraded", left)
+
+    await api.database.write(
+        [*coverage.add(WATCH_KEY, Slots(1, 17), NOW), gaps.close_pruned(WATCH_KEY, NOW)]
+    )
+    assert await reasons(api) == (200, "ready", [])
 
 
 async def test_what_a_part_complains_of_is_passed_on_with_its_time(api: Api) -> None:

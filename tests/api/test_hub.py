@@ -42,7 +42,7 @@ def follower(connection: Connection, payment_id: str | None = "pay_a") -> Follow
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
 

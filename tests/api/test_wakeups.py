@@ -12,12 +12,12 @@ async def test_everyone_who_waits_is_woken() -> None:
 
     wakeups.wake()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asyncio.gather(*waiting)
 
 
 async def test_a_wait_ends_without_a_wakeup() -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await Wakeups().wait(0.001)
 
 
@@ -26,7 +26,7 @@ async def test_a_wakeup_before_the_wait_is_not_waited_for_again() -> None:
     seen = wakeups.count
     wakeups.wake()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await wakeups.wait(60, since=seen)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from indexer import daemon, live, parked, sweep
+from indexer import cluster, daemon, live, parked, parts, references, sweep
 from indexer.core.payment import Payment
 from indexer.settings import Settings
 from indexer.sources import endpoint, pubsub
@@ -24,7 +24,7 @@ from tests.indexer.stage import Stage
 from tests.servers.fake_rpc import FakeNode
 
 
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 
 #: Seconds of the daemon's clock that go by in one of ours: its retries are rare.
 HASTE = 10.0
@@ -33,12 +33,14 @@ HASTE = 10.0
 def hurry(replace_in: Callable[[Any, str, Any], object]) -> None:
     """Shortens every pause between two looks at something, by `setattr` or a fixture's."""
     for module, name in (
-        (daemon, "GENESIS_PAUSE_S"),
-        (daemon, "REPORT_INTERVAL_S"),
+        (cluster, "PAUSE_S"),
+        (parts, "REPORT_INTERVAL_S"),
         (live, "POLL_INTERVAL_S"),
         (live, "MISS_PAUSE_S"),
         (live, "PAUSE_S"),
         (parked, "INTERVAL_S"),
+        (references, "INTERVAL_S"),
+        (references, "PAUSE_S"),
         (sweep, "SWEEP_PAUSE_S"),
     ):
         replace_in(module, name, 0.05)

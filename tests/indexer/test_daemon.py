@@ -11,13 +11,14 @@ import pytest
 from indexer import daemon
 from indexer.errors import ConfigError, InvariantError, SchemaMismatch, StoreUnavailable
 from indexer.settings import Settings
+from indexer.sources import heads
 from indexer.watch import Watched
 from store import deployment, migrate
 from store.database import Database, Rows, open_database
 from tests.chain import key
 from tests.indexer.daemons import PATIENCE_S, hurry, running, settings_for, until_swept, until_told
 from tests.indexer.stage import Stage, stage
-from tests.servers.fake_rpc import FakeChain, FakeNode, eventually, hang, rpc_error
+from tests.servers.fake_rpc import FakeChain, FakeNode, eventually, hang, result, rpc_error
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ async def test_nodes_that_are_down_at_the_start_are_waited_for(tmp_path: Path) -
         it.pay(order)
         await it.node.stop()
         async with running(settings_for(tmp_path, it.node)) as daemon_:
-            await until_told(it.database, "sweep", lambda problem: "ConnectorError" in str(problem))
+            await until_told(it.database, "cluster", lambda problem: "ConnectorError" in str(problem))
             await until_told(it.database, "rpc", lambda problem: "ConnectorError" in str(problem))
             await until_told(it.database, "pubsub:0", lambda problem: problem)
             assert not daemon_.task.done()
@@ -174,6 +175,24 @@ async def test_what_goes_wrong_is_said_and_taken_back(tmp_path: Path) -> None:
         await until_told(it.database, "sweep", lambda problem: "turned off" in str(problem))
         it.node.heal()
         await until_swept(it.database)
+
+
+async def test_a_source_that_stands_still_and_a_chain_that_does_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(heads, "BEHIND_S_MAX", 1.0)
+    monkeypatch.setattr(heads, "CAUGHT_UP_S_MAX", 0.8)
+    monkeypatch.setattr(heads, "STALL_S_MIN", 2.0)
+    async with stage(tmp_path, nodes=2) as it, running(settings_for(tmp_path, *it.nodes)):
+        async with it.chain.ticking(0.02):
+            it.node.fail("getSlot", result(it.chain.finalized), times=None)
+            await until_told(it.database, "rpc:0", lambda problem: "behind" in str(problem))
+            await until_told(it.database, "chain", lambda problem: problem is None)
+            it.node.heal()
+            await until_told(it.database, "rpc:0", lambda problem: problem is None)
+
+        await until_told(it.database, "chain", lambda problem: "stands still" in str(problem))
 
 
 async def test_a_report_that_cannot_be_stored_is_no_reason_to_die(

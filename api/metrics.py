@@ -1,0 +1,149 @@
+"""`/metrics`: what a monitor asks for, in the text format of Prometheus.
+
+What concerns payments is counted in the database at the moment of the question, and what the
+indexer says of itself is read there too: so every API process tells the same, wherever the
+indexer runs. Only the figures of requests and streams are this process's own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.context import Context
+from api.limits import INDEXER_REPORT_AGE_MAX_S
+from store import cursors, dead_letters, events, gaps, health, measures, payments
+from store.keys import ApiKey
+from store.measures import Kind, Measure
+
+
+#: The values of one family, by the values of its labels.
+Labelled = Mapping[tuple[str, ...], float]
+
+
+async def metrics(context: Context, _request: Request, _key: ApiKey | None) -> Response:
+    """Everything that is counted."""
+    families = [*await _of_store(context), *_of_process(context)]
+    registry = CollectorRegistry()
+    registry.register(_Told(families))
+    text = generate_latest(registry) + generate_latest(context.requests.registry)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+class _Told(Collector):
+    """Hands over what was read before: the library collects without waiting."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+def _of_process(context: Context) -> list[Metric]:
+    return [_gauge("axiom_streams", "Streams that are open.", {(): context.hub.count})]
+
+
+async def _of_store(context: Context) -> list[Metric]:
+    database, now = context.database, context.now
+    return [
+        _gauge(
+            "axiom_payments",
+            "Payments, by status.",
+            {(status,): n for status, n in (await payments.counts(database)).items()},
+            "status",
+        ),
+        _gauge(
+            "axiom_payments_in_review",
+            "Payments that a person must look at.",
+            {(): await payments.in_review_count(database)},
+        ),
+        _counter(
+            "axiom_events_total", "Events that were published.", await events.last_seq(database)
+        ),
+        *await _frontier(context, now),
+        *await _gaps(context),
+        _gauge(
+            "axiom_dead_letters",
+            "Transactions that could not be examined, and who will try again.",
+            {
+                (reason, "person" if is_given_up else "retry"): count
+                for reason, is_given_up, count in await dead_letters.by_reason(database)
+            },
+            "reason",
+            "waits_for",
+        ),
+        _gauge(
+            "axiom_component_healthy",
+            "1 when a part of the indexer says that it is well, 0 when it has a problem.",
+            {
+                (report.component,): int(report.problem is None)
+                for report in await health.all_of(database)
+                if now - report.updated_at <= INDEXER_REPORT_AGE_MAX_S
+            },
+            "component",
+        ),
+        *_told(await measures.told_since(database, now - INDEXER_REPORT_AGE_MAX_S)),
+    ]
+
+
+async def _frontier(context: Context, now: int) -> list[Metric]:
+    own = context.policy.watch_key
+    keys = {own, *await payments.watch_keys(context.database, now=now)}
+    known = [await cursors.get(context.database, key) for key in sorted(keys)]
+    frontiers = [frontier for frontier in known if frontier is not None]
+    return [
+        _gauge(
+            "axiom_frontier_slot",
+            "Everything finalized up to this slot is stored.",
+            {(each.key,): each.slot for each in frontiers},
+            "key",
+        ),
+        _gauge(
+            "axiom_frontier_lag_seconds",
+            "How long ago the block of that slot was made.",
+            {(each.key,): now - each.block_time for each in frontiers if each.block_time},
+            "key",
+        ),
+    ]
+
+
+async def _gaps(context: Context) -> list[Metric]:
+    found = await gaps.open_by_reason(context.database)
+    counts: Labelled = {(str(reason),): found.get(reason, (0, 0))[0] for reason in gaps.GapReason}
+    slots: Labelled = {(str(reason),): found.get(reason, (0, 0))[1] for reason in gaps.GapReason}
+    return [
+        _gauge(
+            "axiom_gaps_open", "Ranges of slots that may hold what was missed.", counts, "reason"
+        ),
+        _gauge("axiom_gap_slots_open", "The slots of all open gaps.", slots, "reason"),
+    ]
+
+
+def _told(told: Sequence[Measure]) -> list[Metric]:
+    """Figures of other processes; all of one name have the same labels."""
+    families: dict[str, Metric] = {}
+    for each in told:
+        names = tuple(sorted(each.labels))
+        family = families.get(each.name)
+        if family is None:
+            make = CounterMetricFamily if each.kind is Kind.COUNTER else GaugeMetricFamily
+            family = families[each.name] = make(each.name, "Told by the indexer.", labels=names)
+        family.add_metric([each.labels[name] for name in names], each.value)  # type: ignore[attr-defined]  # both kinds have it
+    return list(families.values())
+
+
+def _gauge(name: str, text: str, values: Labelled, *labels: str) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text)
+    family.add_metric((), value)
+    return family

@@ -1,0 +1,184 @@
+"""All parts that watch the chain, wired together: what runs, what is wrong, what is counted."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Final, NoReturn
+
+import structlog
+
+from api.wakeups import Wakeups
+from indexer.cluster import SameCluster
+from indexer.errors import StoreUnavailable
+from indexer.live import Live
+from indexer.parked import Parked
+from indexer.pipeline import Pipeline
+from indexer.recipients import Recipients
+from indexer.references import References
+from indexer.settings import Settings
+from indexer.sources import wire
+from indexer.sources.doorbells import Doorbells
+from indexer.sources.heads import Heads
+from indexer.sources.pubsub import PubSub
+from indexer.sources.rpc import Rpc
+from indexer.survey import Surveyor
+from indexer.sweep import Sweeper
+from indexer.watch import Watched
+from store import health, measures
+from store.database import Database
+from store.gaps import GapReason
+from store.measures import Kind, Measure
+
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two reports of health and of figures to the store.
+REPORT_INTERVAL_S: Final = 2.0
+
+Start = Callable[[], Awaitable[object]]
+Tasks = dict[str, Start]
+
+
+class Indexer:
+    """Everything that watches the chain; runs as the tasks that `tasks` names."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        rpc: Rpc,
+        watch_key: str,
+        wakeups: Wakeups,
+        clock: Callable[[], float],
+        *,
+        pubsub: Callable[..., PubSub] = PubSub,
+    ) -> None:
+        """Nothing runs yet.
+
+        Args:
+            settings: what was configured.
+            database: migrated.
+            rpc: open.
+            watch_key: the deployment's own.
+            wakeups: told of every commit.
+            clock: unix seconds.
+            pubsub: makes the subscription to one URL.
+        """
+        self._database = database
+        self._rpc = rpc
+        self._wakeups = wakeups
+        self._clock = clock
+        self._cluster = SameCluster(database, rpc)
+        pipeline = Pipeline(database, rpc, clock=clock, wake=wakeups.wake)
+        surveyor = Surveyor(rpc, clock=clock)
+        self._watched = Watched(database, watch_key, clock=clock)
+        self._sweeper = sweeper = Sweeper(
+            database,
+            rpc,
+            pipeline,
+            self._watched.next_to_sweep,
+            clock=clock,
+            shared=self._watched.shared,
+            surveyor=surveyor,
+        )
+        self._references = References(database, rpc, pipeline, clock=clock, surveyor=surveyor)
+        self._recipients = Recipients(database, rpc, pipeline, clock=clock, surveyor=surveyor)
+        self._doorbells = Doorbells(
+            on_overflow=lambda slot: sweeper.missed(slot, None, GapReason.OVERFLOW)
+        )
+        self._live = Live(database, rpc, pipeline, self._doorbells, clock=clock)
+        self._parked = Parked(database, pipeline, clock=clock)
+        self._heads = Heads(rpc)
+        self._subscriptions = [
+            pubsub(
+                url,
+                keys=self._watched.to_subscribe,
+                on_signature=self._doorbells.ring,
+                on_subscribed=partial(sweeper.subscribed, source=wire.logged_url(url)),
+                on_lost=partial(sweeper.lost, source=wire.logged_url(url)),
+            )
+            for url in settings.ws_urls
+        ]
+
+    def tasks(self) -> Tasks:
+        """What has to run, by name; none of it ends by itself."""
+        return {
+            "watch": partial(
+                self._watched.run, changed=self._keys_changed, wait=self._wakeups.wait
+            ),
+            "cluster": self._cluster.run,
+            "sweep": self._once_known(self._sweeper.run),
+            "references": self._once_known(self._references.run),
+            "recipients": self._once_known(self._recipients.run),
+            "doorbells": self._once_known(self._live.answer),
+            "finality": self._once_known(self._live.settle),
+            "parked": self._once_known(self._parked.run),
+            "heads": self._once_known(self._heads.run),
+            "report": self._report,
+            **{f"pubsub:{n}": each.run for n, each in enumerate(self._subscriptions)},
+        }
+
+    def problems(self) -> dict[str, str | None]:
+        """What each part has to complain of; None when it is well."""
+        return {
+            "indexer": None,
+            "cluster": self._cluster.problem,
+            "rpc": self._rpc.problem,
+            **self._heads.problems(),
+            "sweep": self._sweeper.problem,
+            "references": self._references.problem,
+            "recipients": self._recipients.problem,
+            **{f"pubsub:{n}": each.problem for n, each in enumerate(self._subscriptions)},
+        }
+
+    def measures(self) -> Iterator[Measure]:
+        """The figures that only this process knows."""
+        yield _gauge("axiom_slot_seconds", self._heads.slot_s)
+        for head in self._heads.heads:
+            yield _gauge("axiom_endpoint_slot", head.slot, endpoint=head.endpoint.name)
+            yield _gauge(
+                "axiom_endpoint_behind_seconds", head.behind_s, endpoint=head.endpoint.name
+            )
+            for outcome, count in sorted(head.endpoint.outcomes.items()):
+                name = head.endpoint.name
+                yield _counter("axiom_rpc_requests_total", count, endpoint=name, outcome=outcome)
+        for each in self._subscriptions:
+            for kind, count in (
+                ("successful", each.notifications - each.failed_notifications),
+                ("failed", each.failed_notifications),
+                ("ignored", each.ignored),
+            ):
+                yield _counter("axiom_notifications_total", count, endpoint=each.name, kind=kind)
+        yield _gauge("axiom_doorbells_waiting", len(self._doorbells))
+        yield _counter("axiom_reference_checks_total", self._references.checks)
+        yield _counter("axiom_found_by_reference_alone_total", self._references.found_alone)
+
+    def _keys_changed(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.changed()
+        self._sweeper.ask()
+
+    def _once_known(self, start: Start) -> Start:
+        async def wait_and_start() -> None:
+            await self._cluster.known.wait()
+            await start()
+
+        return wait_and_start
+
+    async def _report(self) -> NoReturn:
+        while True:
+            now = int(self._clock())
+            told = [health.report(part, said, now) for part, said in self.problems().items()]
+            try:
+                await self._database.write([*told, *measures.report(self.measures(), now)])
+            except StoreUnavailable as error:
+                log.warning("health.not_stored", error=str(error))
+            await asyncio.sleep(REPORT_INTERVAL_S)
+
+
+def _gauge(name: str, value: float, **labels: str) -> Measure:
+    return Measure(name=name, kind=Kind.GAUGE, value=value, labels=labels)
+
+
+def _counter(name: str, value: float, **labels: str) -> Measure:
+    return Measure(name=name, kind=Kind.COUNTER, value=value, labels=labels)

@@ -1,0 +1,145 @@
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from indexer.core.ranges import Slots
+from indexer.errors import StoreUnavailable
+from store import cursors, dead_letters, gaps, health, measures
+from store.cursors import Frontier
+from store.dead_letters import DeadLetter
+from store.gaps import GapReason
+from store.measures import Kind, Measure
+from tests.api.running import NOW, WATCH_KEY, Api
+from tests.instructions import signature
+
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+async def samples(api: Api) -> Samples:
+    """Everything that is told, read by the library's own parser."""
+    async with api.session.get("/metrics") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("text/plain")
+        text = await response.text()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def of(found: Samples, name: str, **labels: str) -> float | None:
+    return found.get((name, tuple(sorted(labels.items()))))
+
+
+def letter(name: str, reason: str, next_try_at: int | None) -> DeadLetter:
+    return DeadLetter(
+        signature=signature(name),
+        key=WATCH_KEY,
+        slot=7,
+        reason=reason,
+        detail="",
+        payload=None,
+        attempts=1,
+        next_try_at=next_try_at,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
+
+async def test_payments_are_counted_by_status(api: Api) -> None:
+    await api.create()
+    await api.create(amount="1")
+
+    found = await samples(api)
+
+    assert of(found, "axiom_payments", status="pending") == 2
+    assert of(found, "axiom_payments", status="settled") == 0
+    assert of(found, "axiom_payments_in_review") == 0
+    assert of(found, "axiom_events_total") == 2
+
+
+async def test_the_frontier_and_its_gaps_are_told(api: Api) -> None:
+    frontier = Frontier(key=WATCH_KEY, slot=7, block_time=NOW - 13, updated_at=NOW)
+    closed = gaps.note(WATCH_KEY, Slots(1, 3), GapReason.START, NOW)
+    await api.database.write([cursors.advance(frontier), closed])
+    await api.database.write(
+        [
+            gaps.close_up_to(WATCH_KEY, 3, NOW),
+            gaps.note(WATCH_KEY, Slots(8, 17), GapReason.RECONNECT, NOW, source="a"),
+            gaps.note(WATCH_KEY, Slots(8, 9), GapReason.RECONNECT, NOW, source="b"),
+        ]
+    )
+
+    found = await samples(api)
+
+    assert of(found, "axiom_frontier_slot", key=WATCH_KEY) == 7
+    assert of(found, "axiom_frontier_lag_seconds", key=WATCH_KEY) == 13
+    assert of(found, "axiom_gaps_open", reason="reconnect") == 2
+    assert of(found, "axiom_gap_slots_open", reason="reconnect") == 12
+    assert of(found, "axiom_gaps_open", reason="start") == 0
+
+
+async def test_dead_letters_are_told_by_who_must_look(api: Api) -> None:
+    letters = [
+        letter("one", "not_found", NOW + 1),
+        letter("two", "not_found", NOW + 1),
+        letter("three", "malformed", None),
+    ]
+    await api.database.write([dead_letters.park(each) for each in letters])
+
+    found = await samples(api)
+
+    assert of(found, "axiom_dead_letters", reason="not_found", waits_for="retry") == 2
+    assert of(found, "axiom_dead_letters", reason="malformed", waits_for="person") == 1
+
+
+async def test_what_the_indexer_says_of_itself_is_passed_on_while_it_is_fresh(api: Api) -> None:
+    told = Measure(name="axiom_rings_total", kind=Kind.COUNTER, value=4, labels={"source": "a"})
+    slot_s = Measure(name="axiom_slot_seconds", kind=Kind.GAUGE, value=0.25)
+    await api.database.write(
+        [
+            health.report("rpc", "no endpoint answers", NOW),
+            health.report("sweep", None, NOW),
+            *measures.report([told, slot_s], NOW),
+        ]
+    )
+
+    found = await samples(api)
+    assert of(found, "axiom_rings_total", source="a") == 4
+    assert of(found, "axiom_slot_seconds") == 0.25
+    assert of(found, "axiom_component_healthy", component="rpc") == 0
+    assert of(found, "axiom_component_healthy", component="sweep") == 1
+
+    api.clock.now = NOW + 31
+    later = await samples(api)
+    assert of(later, "axiom_rings_total", source="a") is None
+    assert of(later, "axiom_component_healthy", component="rpc") is None
+
+
+async def test_requests_are_counted_and_streams_are_not_timed(api: Api) -> None:
+    payment = await api.create()
+    await api.get(f"/api/pay/{payment['id']}")
+    async with api.session.get(f"/api/sse/payments/{payment['id']}") as stream:
+        await stream.content.readline()
+        found = await samples(api)
+        assert of(found, "axiom_streams") == 1
+
+    request = {"method": "GET", "route": "/api/pay/{id}", "status": "200"}
+    assert of(found, "axiom_http_request_seconds_count", **request) == 1
+    assert payment["id"] not in str(found)
+    assert not any("sse" in str(labels) for name, labels in await samples(api) if "http" in name)
+
+
+async def test_a_database_that_does_not_answer_is_no_metric(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_batch: Any) -> Any:
+        raise StoreUnavailable("/var/secret/axiom.db is locked")
+
+    monkeypatch.setattr(api.database, "read", fail)
+    async with api.session.get("/metrics") as response:
+        assert response.status == 503
+        assert "secret" not in await response.text()
