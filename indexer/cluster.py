@@ -1,4 +1,4 @@
-"""Which cluster an endpoint serves: payments of one, verified against another, would all be wrong."""
+"""Which cluster an endpoint serves: payments verified against another one would all be wrong."""
 
 import asyncio
 from typing import Final, NoReturn

@@ -6,8 +6,10 @@ again, proven final, and settled. A sweep would find it too, a few seconds later
 is about being fast, nothing about being right, and all of it may be lost at any moment.
 
 A fork may drop what was sighted. One missing answer proves nothing, so a sighting is only taken
-back after several, long after its slot should have been final, with no node knowing the
-signature; should it land after all, a sweep will find it.
+back when its transaction was missed several times although its slot is final, when so many blocks
+have become final since that its blockhash is too old to land again, and when no endpoint knows
+the signature (or fewer than must agree on one). None of this counts seconds, or slots: both have
+changed before. Should it land after all (a durable nonce never grows old), a sweep will find it.
 """
 
 import asyncio
@@ -18,10 +20,13 @@ from typing import Final
 import structlog
 
 from indexer.core.types import Commitment
-from indexer.errors import Conflict, SourceError, StoreUnavailable
+from indexer.core.verdict import Sighting
+from indexer.errors import Conflict, SourceError, SourceRejected, StoreUnavailable
 from indexer.pipeline import Found, Pipeline, Unread, settlement
 from indexer.sources.doorbells import Doorbell, Doorbells
+from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc
+from indexer.sources.truth import is_forgotten
 from store import payments
 from store.database import Database, Statement
 from store.payments import Record
@@ -43,10 +48,12 @@ PAUSE_S: Final = 1.0
 #: Nodes notify a little before they can be asked.
 SIGHT_ATTEMPTS_MAX: Final = 5
 SIGHT_PAUSE_S: Final = 0.3
-#: How often a transaction must be found missing, and how many slots after its own must be
-#: finalized, before its sighting is taken back.
+#: How often a transaction must be found missing before its sighting is taken back.
 MISSES_MIN: Final = 3
-DROPPED_AFTER_SLOTS: Final = 64
+#: How many blocks after its own slot must be final: a blockhash is good for 150, and some more.
+DROPPED_AFTER_BLOCKS: Final = 150 + 50
+#: Slots in which that many blocks are looked for, in multiples of it: many slots have none.
+BLOCKS_LOOKED_FOR: Final = 4
 #: How often a transaction that is there and cannot be read is tried, before it is left to the
 #: sweep, which parks it.
 MISSES_MAX: Final = 30
@@ -91,14 +98,14 @@ class Live:
 
         async def sight(bells: Sequence[Doorbell]) -> None:
             try:
-                await self._sight(bells)
+                with at(Priority.DOORBELL):
+                    await self._sight(bells)
             finally:
                 turns.release()
 
         async with asyncio.TaskGroup() as group:
             while True:
                 bells = await self._doorbells.take(BATCH_SIZE)
-                self._doorbells.overflowed = False  # there is room again: the next one counts
                 for bell in bells:
                     self._await(bell.signature, bell.slot)
                 await turns.acquire()
@@ -127,7 +134,8 @@ class Live:
             try:
                 is_restored = is_restored or await self._restore()
                 await self._filled.wait()
-                await self._settle_final(await self._rpc.slot(Commitment.FINALIZED))
+                with at(Priority.FINALITY):
+                    await self._settle_final(await self._rpc.slot(Commitment.FINALIZED))
             except (SourceError, StoreUnavailable, Conflict) as error:
                 log.warning("finality.unknown", error=str(error))
                 await asyncio.sleep(PAUSE_S)
@@ -137,7 +145,7 @@ class Live:
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _restore(self) -> bool:
-        for sighting in await payments.sighted(self._database, limit=AWAITED_MAX):
+        for sighting in await self._sighted():
             self._await(sighting.signature, sighting.slot)
         return True
 
@@ -171,23 +179,50 @@ class Live:
         awaited = self._awaited[signature]
         awaited.misses += 1
         awaited.not_before = asyncio.get_running_loop().time() + MISS_PAUSE_S
-        if awaited.misses < MISSES_MIN or finalized < awaited.slot + DROPPED_AFTER_SLOTS:
+        if not awaited.slot:
+            awaited.slot = finalized  # nobody said where it is: not before it was missed first
+        if awaited.misses < MISSES_MIN:
             return
-        if unread.reason == "not_found" and not await self._is_known(signature):
-            await self._revert(signature)
-        elif unread.reason == "not_found" or awaited.misses < MISSES_MAX:
+        if unread.reason != "not_found":
+            if awaited.misses >= MISSES_MAX:
+                del self._awaited[signature]
             return
-        del self._awaited[signature]
+        if finalized - awaited.slot < DROPPED_AFTER_BLOCKS:
+            return  # there are no more blocks than slots
+        sightings = [s for s in await self._sighted() if s.signature == signature]
+        slot = max([awaited.slot, *(sighting.slot for sighting in sightings)])
+        try:
+            is_dropped = await self._is_too_old_to_land(slot, finalized) and (
+                await self._is_forgotten(signature, slot)
+            )
+        except SourceError as error:
+            log.info("finality.not_said", signature=signature, error=str(error))
+            return
+        if is_dropped:
+            await self._revert(signature, [sighting.payment_id for sighting in sightings])
+            del self._awaited[signature]
 
-    async def _is_known(self, signature: str) -> bool:
-        """Whether the cluster has any memory of the signature."""
-        statuses = await self._rpc.signature_statuses([signature], search_history=True)
-        return statuses[0] is not None
+    async def _is_too_old_to_land(self, slot: int, finalized: int) -> bool:
+        """Whether so many blocks are final since that slot that its blockhash is not valid now."""
+        many_slots = BLOCKS_LOOKED_FOR * DROPPED_AFTER_BLOCKS
+        first = max(slot, finalized - many_slots) + 1
+        if finalized - first + 1 < DROPPED_AFTER_BLOCKS:
+            return False
+        try:
+            blocks = await self._rpc.blocks(first, finalized)
+        except SourceRejected:
+            # Nobody lists them: so many slots have so many blocks, also when most are empty.
+            return finalized - slot >= many_slots
+        return len(blocks) >= DROPPED_AFTER_BLOCKS
 
-    async def _revert(self, signature: str) -> None:
+    async def _is_forgotten(self, signature: str, slot: int) -> bool:
+        return await is_forgotten(self._rpc, signature, slot)
+
+    async def _sighted(self) -> list[Sighting]:
+        return await payments.sighted(self._database, limit=AWAITED_MAX)
+
+    async def _revert(self, signature: str, ids: Sequence[str]) -> None:
         """Takes a dropped sighting back: its payments stand where they would without it."""
-        sighted = await payments.sighted(self._database, limit=AWAITED_MAX)
-        ids = [sighting.payment_id for sighting in sighted if sighting.signature == signature]
 
         async def select() -> Sequence[Record]:
             return await payments.by_ids(self._database, ids)

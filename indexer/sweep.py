@@ -10,24 +10,35 @@ no older than that. What is finalized while paging belongs to the next sweep. Wh
 endpoints must agree, as many must list the key: the frontier says that there is nothing more,
 and a list is no more to be believed than a transaction.
 
-Only here do payments expire, and only when nothing that may pay them is unknown.
+The frontier, the slots that were covered and the gaps that this closed are one write. Where the
+nodes have forgotten a part of what a sweep should have listed, that part is noted as a gap of its
+own, and never passed over in silence.
+
+Only here do payments expire, and only when nothing that may pay them is unknown: under the watch
+key, which some wallets leave out, and under their own reference (see `references`).
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 
-from indexer.errors import Conflict, SourceError, SourceUnavailable, StoreUnavailable
+from indexer.core.ranges import Slots
+from indexer.core.types import Commitment
+from indexer.errors import Conflict, SourceError, StoreUnavailable
 from indexer.pipeline import Found, Pipeline, settlement
-from indexer.sources.endpoint import Endpoint
+from indexer.sources.history import history
 from indexer.sources.rpc import Rpc, SignatureRow
-from store import cursors, dead_letters, payments
+from indexer.survey import Surveyor
+from store import coverage, cursors, dead_letters, gaps, payments, reference_checks
 from store.cursors import Frontier
 from store.database import Database, Statement
+from store.gaps import GapReason
 from store.payments import Record
 
 
@@ -39,16 +50,6 @@ SWEEP_INTERVAL_S: Final = 5.0
 SWEEP_SOON_S: Final = 1.0
 #: Seconds of pause after a sweep that failed.
 SWEEP_PAUSE_S: Final = 2.0
-#: Slots before the frontier that are read again each time: nodes behind one address differ, and
-#: some list a transaction a little after it was finalized. About two minutes. A node that is
-#: further behind than this is in trouble.
-OVERLAP_SLOTS: Final = 512
-#: Signatures of one page, the most that nodes give.
-PAGE_SIZE: Final = 1_000
-#: Pages of one sweep. Ten million signatures are more than any key should have.
-PAGES_MAX: Final = 10_000
-#: Pages that are gathered before their signatures are examined, oldest first.
-CHUNK_PAGES_MAX: Final = 20
 #: Signatures that are fetched, judged and written together, and how many such batches at once.
 BATCH_SIZE: Final = 100
 BATCHES_AT_ONCE: Final = 3
@@ -56,6 +57,28 @@ BATCHES_AT_ONCE: Final = 3
 REMEMBERED_MAX: Final = 100_000
 #: Payments that expire in one write.
 EXPIRY_BATCH: Final = 200
+#: Gaps of one key that are tried to be mended in one round, because an endpoint may keep them now.
+MENDED_MAX: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Missed:
+    """Slots in which notifications may be missing.
+
+    Attributes:
+        first: 0 stands for "from the frontier on".
+        last: None until it is known how far the chain has come.
+    """
+
+    first: int
+    last: int | None
+
+    def or_more(self, other: "_Missed | None") -> "_Missed":
+        if other is None:
+            return self
+        is_open = self.last is None or other.last is None
+        last = None if is_open else max(self.last or 0, other.last or 0)
+        return _Missed(min(self.first, other.first), last)
 
 
 class Sweeper:
@@ -69,6 +92,8 @@ class Sweeper:
         keys: Callable[[], Iterable[str]],
         *,
         clock: Callable[[], float],
+        shared: Callable[[], Iterable[str]] | None = None,
+        surveyor: Surveyor | None = None,
     ) -> None:
         """Nothing is asked before `run`.
 
@@ -78,35 +103,81 @@ class Sweeper:
             pipeline: examines it.
             keys: whose turn it is; called at the beginning of each round.
             clock: unix seconds.
+            shared: the keys that many payments carry, whose gaps are noted; `keys` when None.
+            surveyor: looks at a key; its own when None.
         """
         self._database = database
         self._rpc = rpc
         self._pipeline = pipeline
         self._keys = keys
+        self._shared = shared or keys
         self._clock = clock
+        self._surveyor = surveyor or Surveyor(rpc, clock=clock)
         self._asked = asyncio.Event()
         self._live_slot = 0
+        self._is_live = False
+        self._lost: dict[str, int] = {}
+        self._missed: dict[tuple[GapReason, str], _Missed] = {}
         self._stored: OrderedDict[str, None] = OrderedDict()
         self.problem: str | None = "no sweep is complete yet"
+
+    # ------------------------------------------------------------------ told by notifications
 
     def ask(self) -> None:
         """Asks for a sweep now, rather than when its turn comes."""
         self._asked.set()
 
-    def subscribed(self, slot: int) -> None:
+    def subscribed(self, slot: int, source: str = "") -> None:
         """A subscription went live at `slot`: sweep now, and again once that slot is final.
 
         A fresh subscription does not see what was executed before it, and that may be final
-        only later.
+        only later. Between the frontier and the first one after a start nobody listened;
+        between a connection that was lost and the next one, this endpoint did not.
+
+        Args:
+            slot: the first one from which it rings.
+            source: the endpoint's name.
         """
         self._live_slot = max(self._live_slot, slot)
+        lost = self._lost.pop(source, None)
+        if not self._is_live:
+            self._is_live = True
+            self.missed(0, slot, GapReason.START)
+        elif lost is not None:
+            self.missed(lost, slot, GapReason.RECONNECT, source)
         self.ask()
+
+    def lost(self, slot: int, source: str = "") -> None:
+        """A live subscription ended; `slot` was the last that was heard on it."""
+        self._lost.setdefault(source, slot)
+
+    def missed(
+        self, first_slot: int, last_slot: int | None, reason: GapReason, source: str = ""
+    ) -> None:
+        """Notifications of these slots may be missing; noted before anything is swept.
+
+        Args:
+            first_slot: 0 when nobody knows: then from the frontier on.
+            last_slot: None stands for wherever the chain is when it is noted.
+            reason: why.
+            source: whose notifications; empty when it is nobody's in particular.
+        """
+        now = _Missed(first_slot, last_slot)
+        self._missed[reason, source] = now.or_more(self._missed.get((reason, source)))
+        self.ask()
+
+    # ------------------------------------------------------------------------------ for ever
 
     async def run(self) -> None:
         """Sweeps for ever. A failure is shown, waited out, and the sweep begun again."""
+        if not self._is_live:
+            # The first sweep may be done before anybody listens: by then the frontier has moved,
+            # and could not tell any more since when nobody did.
+            self.missed(0, None, GapReason.START)
         while True:
             self._asked.clear()
             try:
+                await self._note_missed()
                 reached = await self._round()
             except (SourceError, StoreUnavailable, Conflict) as error:
                 self._failed(error)
@@ -118,6 +189,34 @@ class Sweeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._asked.wait()
+
+    async def _note_missed(self) -> None:
+        """Stores what notifications missed since the last round, or fails with all of it kept."""
+        missed, self._missed = self._missed, {}
+        try:
+            if missed and (batch := await self._gaps(missed)):
+                await self._database.write(batch)
+        except BaseException:
+            for name, each in missed.items():
+                self._missed[name] = each.or_more(self._missed.get(name))
+            raise
+
+    async def _gaps(self, missed: dict[tuple[GapReason, str], _Missed]) -> list[Statement]:
+        tip = 0
+        if any(each.last is None for each in missed.values()):
+            tip = await self._rpc.slot(Commitment.CONFIRMED)
+        now, batch = int(self._clock()), []
+        for key in self._shared():
+            known = await cursors.get(self._database, key)
+            if known is None:
+                continue  # its first sweep begins with the first slot there is
+            for (reason, source), each in missed.items():
+                first = max(each.first, known.slot + 1)
+                last = max(each.first, tip) if each.last is None else each.last
+                if first <= last:
+                    slots = Slots(first, last)
+                    batch.append(gaps.note(key, slots, reason, now, source=source))
+        return batch
 
     async def _round(self) -> int:
         """One sweep of each key whose turn it is; the lowest slot that all of them reached."""
@@ -141,6 +240,8 @@ class Sweeper:
             log.warning("sweep.failed", error=str(error))
         self.problem = str(error)
 
+    # -------------------------------------------------------------------------- one complete look
+
     async def sweep(self, key: str) -> int:
         """Stores everything finalized that carries the key; returns the slot it is complete to.
 
@@ -148,120 +249,66 @@ class Sweeper:
             SourceError: the chain side gave no complete answer; the frontier has not moved.
         """
         known = await cursors.get(self._database, key)
-        finalized = await self._rpc.finalized_slot(at_least=known.slot + 1 if known else 0)
+        finalized = await self._surveyor.finalized_after(known)
         if known is not None and finalized <= known.slot:
-            return await self._nothing_new(known, finalized)
-        block_time = await self._rpc.block_time(finalized)
-        floor = 0 if known is None else max(0, known.slot - OVERLAP_SLOTS)
-        await self._examine_all(key, floor, finalized)
-        frontier = Frontier(
-            key=key,
-            slot=finalized,
-            block_time=max(block_time or 0, known.block_time if known else 0),
-            updated_at=int(self._clock()),
+            # The frontier stays, and grows old: that is how a chain that stands still is seen.
+            # What it has passed may expire all the same, where something was parked until now.
+            await self._expire(known)
+            return known.slot
+        now, oldest = int(self._clock()), None
+        if known is None:
+            oldest = await payments.oldest_payable(self._database, key, now=now)
+        survey = await self._surveyor.look(
+            key, known, finalized, partial(self._examine_new, key), created_at=oldest
         )
-        await self._database.write([cursors.advance(frontier)])
+        frontier, now = survey.frontier, int(self._clock())
+        batch = [
+            cursors.advance(frontier),
+            *coverage.add(key, survey.covered, now),
+            gaps.close_up_to(key, finalized, now),
+        ]
+        if survey.hole is not None:
+            log.error("sweep.pruned", key=key, first=survey.hole.first, last=survey.hole.last)
+            since = survey.kept_since
+            pruned = GapReason.PRUNED
+            batch.append(gaps.note(key, survey.hole, pruned, now, created_before=since))
+        batch.append(gaps.close_pruned(key, now))
+        batch.append(reference_checks.hasten(key, frontier.block_time, now))
+        await self._database.write(batch)
+        await self._mend(key)
         await self._expire(frontier)
         return finalized
 
-    async def _nothing_new(self, known: Frontier, finalized: int) -> int:
-        """The frontier stays, and grows old: that is how a chain that stands still is seen.
-
-        What it has passed may expire all the same, where something was parked until now.
-        """
-        if finalized < known.slot - OVERLAP_SLOTS:
-            raise SourceUnavailable(
-                f"the finalized slot {finalized} is far behind our frontier {known.slot}"
-            )
-        await self._expire(known)
-        return known.slot
-
-    # --------------------------------------------------------------------- listing signatures
-
-    async def _examine_all(self, key: str, floor: int, finalized: int) -> None:
-        """Examines what `quorum` endpoints list; with a quorum of one, any of them may answer."""
-        if self._rpc.quorum == 1:
-            async for rows in self._chunks(key, floor, finalized, None):
-                await self._examine(key, rows)
-            return
-        complete, problem = 0, None
-        for endpoint in await self._rpc.awake():
+    async def _mend(self, key: str) -> None:
+        """Examines what nobody kept when it was passed over, should somebody have it now."""
+        for slots in await gaps.pruned(self._database, key, MENDED_MAX):
             try:
-                async for rows in self._chunks(key, floor, finalized, endpoint):
-                    await self._examine(key, rows)
+                choice = await self._surveyor.reach.choose(slot=slots.first)
+                if not choice.reaches:
+                    continue
+                async for rows in history(
+                    self._rpc,
+                    key,
+                    first_slot=slots.first,
+                    last_slot=slots.last,
+                    endpoints=choice.endpoints,
+                ):
+                    await self._examine_new(key, rows)
             except SourceError as error:
-                problem = error
-                continue
-            complete += 1
-            if complete == self._rpc.quorum:
+                # Whoever may have it can wait; the sweep that just ended is complete without.
+                log.info("sweep.not_mended", key=key, error=str(error))
                 return
-        raise SourceUnavailable(
-            f"{complete} of {self._rpc.quorum} endpoints listed all signatures: {problem}"
-        ) from problem
-
-    async def _chunks(
-        self, key: str, floor: int, finalized: int, endpoint: Endpoint | None
-    ) -> AsyncIterator[list[SignatureRow]]:
-        """Signatures from the newest back to `floor`; each chunk oldest first."""
-
-        async def list_before(signature: str | None) -> list[SignatureRow]:
-            return await self._rpc.signatures_for_address(
-                key,
-                before=signature,
-                limit=PAGE_SIZE,
-                min_context_slot=finalized,
-                endpoint=endpoint,
-            )
-
-        chunk: list[SignatureRow] = []
-        last_two: list[SignatureRow] = []
-        for pages in range(1, PAGES_MAX + 1):
-            page = await self._page_after(last_two, list_before)
-            chunk += [row for row in page if floor <= row.slot <= finalized]
-            # A short page proves nothing (nodes cut them as they like): only one that reaches
-            # back to what is known, or none at all, is the end.
-            is_last = not page or page[-1].slot < floor
-            if is_last or pages % CHUNK_PAGES_MAX == 0:
-                yield self._new_ones(chunk)
-                chunk = []
-            if is_last:
-                return
-            last_two = [*last_two, *page][-2:]
-        raise SourceUnavailable(f"the list of signatures has no end after {PAGES_MAX} pages")
-
-    async def _page_after(
-        self,
-        last_two: Sequence[SignatureRow],
-        list_before: Callable[[str | None], Awaitable[list[SignatureRow]]],
-    ) -> list[SignatureRow]:
-        """The next page; empty only at the end of history.
-
-        Older nodes answer an unknown `before` with an empty page as well. One that knows it
-        lists it, and nothing more, before the row above it.
-        """
-        if not last_two:
-            return await list_before(None)
-        last = last_two[-1]
-        page = await list_before(last.signature)
-        if not page:
-            rows = await list_before(last_two[0].signature if len(last_two) == 2 else None)
-            names = [row.signature for row in rows]
-            if last.signature not in names:
-                raise SourceUnavailable("the node lost its place in the list of signatures")
-            page = rows[names.index(last.signature) + 1 :]
-        if page and (page[0].slot > last.slot or last.signature in {r.signature for r in page}):
-            raise SourceUnavailable("the list of signatures does not go on where it stopped")
-        return page
-
-    def _new_ones(self, rows: Sequence[SignatureRow]) -> list[SignatureRow]:
-        """Those worth fetching, oldest first: a failed transaction moved nothing."""
-        wanted = [row for row in rows if not row.failed and row.signature not in self._stored]
-        # Within a slot, nodes that say no position list the newest first as well.
-        wanted.reverse()
-        wanted.sort(key=lambda row: (row.slot, -1 if row.index is None else row.index))
-        return wanted
+            now = int(self._clock())
+            batch = [*coverage.add(key, slots, now), gaps.close_pruned(key, now)]
+            await self._database.write(batch)
+            log.info("sweep.mended", key=key, first=slots.first, last=slots.last)
 
     # -------------------------------------------------------------------- examining and expiry
+
+    async def _examine_new(self, key: str, rows: Sequence[SignatureRow]) -> None:
+        """What is not known to be stored; a failed transaction moved nothing."""
+        wanted = [row for row in rows if not row.failed and row.signature not in self._stored]
+        await self._examine(key, wanted)
 
     async def _examine(self, key: str, rows: Sequence[SignatureRow]) -> None:
         turn = asyncio.Semaphore(BATCHES_AT_ONCE)
@@ -285,15 +332,27 @@ class Sweeper:
         while len(self._stored) > REMEMBERED_MAX:
             self._stored.popitem(last=False)
 
+    async def expire(self, key: str) -> None:
+        """Lets expire what the key's frontier has passed, as each sweep does at its end."""
+        if (known := await cursors.get(self._database, key)) is not None:
+            await self._expire(known)
+
     async def _expire(self, frontier: Frontier) -> None:
-        """Expires what the frontier has passed, unless something that may pay is still parked."""
+        """Expires what the frontier has passed, unless something that may pay is still parked.
+
+        A payment that carries a watch key must be complete under its own reference as well.
+        """
+        times: dict[str, int] = {}
 
         async def select() -> Sequence[Record]:
             if await dead_letters.holding(self._database):
                 return ()
-            return await payments.expirable(
+            records = await payments.expirable(
                 self._database, key=frontier.key, block_time=frontier.block_time, limit=EXPIRY_BATCH
             )
+            references = {record.payment.terms.reference for record in records}
+            times.update(await cursors.times(self._database, references))
+            return records
 
         def expire(records: Sequence[Record]) -> list[Statement]:
             now = int(self._clock())
@@ -301,7 +360,11 @@ class Sweeper:
                 statement
                 for record in records
                 if not _is_in_doubt(record, frontier)
-                for statement in settlement(record, now=now, complete_to=frontier.block_time)
+                for statement in settlement(
+                    record,
+                    now=now,
+                    complete_to=min(frontier.block_time, times[record.payment.terms.reference]),
+                )
             ]
 
         while await self._pipeline.change(select, expire):

@@ -42,6 +42,10 @@ class Watched:
         """The keys that deserve a subscription."""
         return (*self._watch_keys, *self._foreign[:SUBSCRIPTIONS_MAX])
 
+    def shared(self) -> tuple[str, ...]:
+        """The watch keys: the present one first, and those of before a rotation."""
+        return self._watch_keys
+
     def next_to_sweep(self) -> tuple[str, ...]:
         """The watch keys, always, and the next few of the references, in turn."""
         foreign = self._foreign

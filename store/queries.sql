@@ -636,7 +636,7 @@ WHERE key = ?1 AND slot < ?2 AND EXISTS (
 INSERT INTO cursors (key, slot, block_time, updated_at)
 SELECT reference, ?2, ?3, ?4 FROM payments
 WHERE status IN ('pending', 'processing') AND watch_key = ?1 AND expires_at < ?3
-  AND created_at >= ?6 AND created_at < ?7
+  AND created_at >= 0 AND created_at < ?7
 ON CONFLICT (key) DO UPDATE
 SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
     updated_at = excluded.updated_at

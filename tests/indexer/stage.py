@@ -22,10 +22,18 @@ from indexer.core import creation, events, settle
 from indexer.core.payment import Asset, Payment, Terms
 from indexer.core.types import Commitment
 from indexer.pipeline import Found, Pipeline, Unread
+from indexer.references import References
 from indexer.sources.endpoint import Bounds
 from indexer.sources.rpc import Rpc
 from indexer.sweep import Sweeper
-from store import cursors, dead_letters, events as event_log, migrate, payments
+from store import (
+    cursors,
+    dead_letters,
+    events as event_log,
+    migrate,
+    payments,
+    reference_checks,
+)
 from store.cursors import Frontier
 from store.database import Database, Statement, open_database
 from store.dead_letters import DeadLetter
@@ -147,6 +155,17 @@ class Stage:
         """A sweeper of the watch key, or of these keys."""
         turn = keys or (WATCH_KEY,)
         return Sweeper(self.database, self.rpc, self.pipeline, lambda: turn, clock=self.clock)
+
+    def references(self) -> References:
+        return References(self.database, self.rpc, self.pipeline, clock=self.clock)
+
+    async def check(self, *expected: Payment) -> None:
+        """Looks at each payment's own reference, completely."""
+        due = await reference_checks.due(self.database, 2**40, 100_000)
+        ids, references = {each.terms.id for each in expected}, self.references()
+        for each in due:
+            if each.payment_id in ids:
+                await references.check(each)
 
     # -------------------------------------------------------------------------------- seeing
 

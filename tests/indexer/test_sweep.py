@@ -1,9 +1,5 @@
 """Sweeps: complete, or not at all."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,65 +9,24 @@ from aiohttp import web
 from indexer import sweep as sweep_module
 from indexer.core.types import Status
 from indexer.errors import SourceError, SourceUnavailable
-from indexer.sweep import OVERLAP_SLOTS, PAGE_SIZE, Sweeper
+from indexer.survey import OVERLAP_SLOTS
 from store import payments
-from tests.chain import sol_transfer
 from tests.indexer.stage import (
-    BUYER,
     EXPIRES_AT,
     FINAL_SLOT,
-    SHOP,
     WATCH_KEY,
     Stage,
     forged,
     stage,
 )
-from tests.servers.fake_rpc import Call, Fault, eventually, hang_up, http, null, result, rpc_error
+from tests.servers.fake_rpc import Call, Fault, hang_up, http, null, result, rpc_error
 
 
 LISTING = "getSignaturesForAddress"
 
 
-def junk(
-    it: Stage, number: int, *, newest: int = FINAL_SLOT, carries: str = WATCH_KEY
-) -> list[str]:
-    """Transactions that carry the key and concern nobody, ten to a slot; the newest first."""
-    names = []
-    for n in range(number):
-        landed = sol_transfer(
-            BUYER, SHOP, 1, references=[carries], name=f"{carries} {n}", slot=newest - n // 10
-        )
-        names.append(it.chain.add(landed))
-    return names
-
-
 def advance_final(it: Stage, slots: int) -> None:
     it.chain.finalize(it.chain.finalized + slots)
-
-
-@asynccontextmanager
-async def running(sweeper: Sweeper) -> AsyncIterator[None]:
-    task = asyncio.create_task(sweeper.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-@pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Pages that are quickly filled; the size."""
-    monkeypatch.setattr(sweep_module, "PAGE_SIZE", 20)
-    return 20
-
-
-@pytest.fixture
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses that a test can wait for."""
-    for name in ("SWEEP_INTERVAL_S", "SWEEP_SOON_S", "SWEEP_PAUSE_S"):
-        monkeypatch.setattr(sweep_module, name, 0.01)
 
 
 # ----------------------------------------------------------------------------- one sweep
@@ -166,150 +121,9 @@ async def test_transactions_are_examined_in_the_order_of_the_chain(tmp_path: Pat
         assert it.fetched() == [found[n].signature for n in (0, 3, 2, 4, 1)]
 
 
-# ------------------------------------------------------------------------------- paging
-
-
-async def test_more_than_a_page_is_read_to_the_end(tmp_path: Path) -> None:
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        it.pay(order, slot=10)
-        junk(it, 2 * PAGE_SIZE + 5)
-
-        await it.sweeper().sweep(WATCH_KEY)
-
-        assert await it.events(order) == ["created", "settled"]
-        assert len(it.fetched()) == 2 * PAGE_SIZE + 6
-
-
-@pytest.mark.parametrize("newer", [0, 1, 2, 18, 19, 20, 21, 38, 39, 40])
-async def test_the_oldest_is_found_behind_any_number(
-    tmp_path: Path, small_pages: int, newer: int
-) -> None:
-    """A page that is exactly full may or may not be the last."""
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        oldest = it.pay(order, slot=10)
-        junk(it, newer)
-
-        await it.sweeper().sweep(WATCH_KEY)
-
-        assert it.fetched()[0] == oldest.signature
-        assert await it.events(order) == ["created", "settled"]
-
-
-def cut(it: Stage, rows_max: int) -> Fault:
-    """Pages that are shorter than asked for, as some nodes cut them."""
-
-    async def fault(call: Call) -> web.StreamResponse:
-        return await result(it.node._signatures(*call.params)[:rows_max])(call)
-
-    return fault
-
-
-@pytest.mark.parametrize("rows_max", [1, 2, 7])
-async def test_a_short_page_is_not_the_end(tmp_path: Path, rows_max: int) -> None:
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        it.pay(order, slot=10)
-        junk(it, 20)
-        it.node.fail(LISTING, cut(it, rows_max), times=None)
-
-        await it.sweeper().sweep(WATCH_KEY)
-
-        assert await it.events(order) == ["created", "settled"]
-
-
-def forgetful(it: Stage, known: set[str], *, rows_max: int = PAGE_SIZE) -> Fault:
-    """Answers with an empty page what it does not know as `before`, as older nodes do."""
-
-    async def fault(call: Call) -> web.StreamResponse:
-        before = call.params[1].get("before")
-        rows = it.node._signatures(*call.params)[:rows_max]
-        return await result(rows if before is None or before in known else [])(call)
-
-    return fault
-
-
-@pytest.mark.parametrize("rows_max", [2, 7, 20])
-async def test_an_empty_page_is_not_the_end_where_the_row_before_has_a_successor(
-    tmp_path: Path, small_pages: int, rows_max: int
-) -> None:
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        oldest = it.pay(order, slot=10)
-        names = junk(it, small_pages + 10)
-        known = {*names, oldest.signature} - {names[rows_max - 1]}  # it ends the first page
-        it.node.fail(LISTING, forgetful(it, known, rows_max=rows_max), times=None)
-
-        await it.sweeper().sweep(WATCH_KEY)
-
-        assert await it.events(order) == ["created", "settled"]
-
-
-@pytest.mark.parametrize("rows_max", [2, 7, 20])
-async def test_a_node_that_lost_its_place_is_not_believed(
-    tmp_path: Path, small_pages: int, rows_max: int
-) -> None:
-    """An empty page after a short one proves as little as after a full one."""
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        it.pay(order, slot=10)
-        junk(it, small_pages + 10)
-        it.node.fail(LISTING, forgetful(it, set(), rows_max=rows_max), times=None)
-
-        with pytest.raises(SourceUnavailable, match="lost its place"):
-            await it.sweeper().sweep(WATCH_KEY)
-
-        assert await it.frontier() is None
-        assert await it.events(order) == ["created"]
-        it.node.heal()
-        await it.sweeper().sweep(WATCH_KEY)
-        assert await it.events(order) == ["created", "settled"]
-
-
-async def test_a_node_that_refuses_an_unknown_place_is_asked_from_the_top(
-    tmp_path: Path, small_pages: int, brisk: None
-) -> None:
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        it.pay(order, slot=10)
-        junk(it, small_pages + 10)
-
-        async def refuse_once(call: Call) -> web.StreamResponse:
-            if call.params[1].get("before"):
-                it.node.heal()
-                return await rpc_error(-32020, "Filter transaction not found")(call)
-            return await result(it.node._signatures(*call.params))(call)
-
-        it.node.fail(LISTING, refuse_once, times=None)
-        sweeper = it.sweeper()
-        async with running(sweeper):
-            await eventually(lambda: sweeper.problem is None)
-
-        assert await it.events(order) == ["created", "settled"]
-
-
-async def test_a_list_without_end_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with stage(tmp_path) as it:
-        monkeypatch.setattr(sweep_module, "PAGES_MAX", 30)
-        names = (forged(f"name {n}") for n in count())
-
-        async def endless(call: Call) -> web.StreamResponse:
-            return await result([{"signature": next(names), "slot": 9, "err": {}}])(call)
-
-        it.node.fail(LISTING, endless, times=None)
-
-        with pytest.raises(SourceUnavailable, match="no end after 30 pages"):
-            await it.sweeper().sweep(WATCH_KEY)
-        assert await it.frontier() is None
-
-
 async def test_what_arrives_while_paging_is_found_by_the_next_sweep(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
         order = await it.expect()
-        junk(it, 10)
 
         async def arrive(call: Call) -> web.StreamResponse:
             rows = it.node._signatures(*call.params)
@@ -376,6 +190,7 @@ async def test_a_frontier_passes_what_is_parked_and_nothing_expires_meanwhile(
         found = it.pay(order)
         it.node.fail("getTransaction", http(500), times=None)
         it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
+        await it.check(other)
 
         assert await it.sweeper().sweep(WATCH_KEY) == FINAL_SLOT
 
@@ -420,6 +235,7 @@ async def test_what_was_held_up_expires_also_where_the_chain_stands_still(tmp_pa
         found, sweeper = it.pay(order), it.sweeper()
         it.node.fail("getTransaction", null(), times=None)
         it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
+        await it.check(unpaid)
         await sweeper.sweep(WATCH_KEY)
         assert await it.events(unpaid) == ["created"]
 
@@ -435,6 +251,7 @@ async def test_a_payment_that_is_paid_in_the_last_second_does_not_expire(tmp_pat
         order, unpaid = await it.expect(name="order"), await it.expect(name="unpaid")
         it.pay(order, block_time=EXPIRES_AT)
         it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
+        await it.check(order, unpaid)
 
         await it.sweeper().sweep(WATCH_KEY)
 
@@ -446,6 +263,7 @@ async def test_the_second_of_the_deadline_is_still_in_time(tmp_path: Path) -> No
     async with stage(tmp_path) as it:
         order = await it.expect()
         it.chain.block_times[FINAL_SLOT] = EXPIRES_AT
+        await it.check(order)
 
         await it.sweeper().sweep(WATCH_KEY)
 
@@ -461,6 +279,7 @@ async def test_what_was_sighted_is_not_given_up_before_it_is_judged(tmp_path: Pa
         it.node.hidden.add(found.signature)
         it.chain.block_times[FINAL_SLOT + 5] = EXPIRES_AT + 1
         it.chain.finalize(FINAL_SLOT + 5)
+        await it.check(order)
 
         await it.sweeper().sweep(WATCH_KEY)
 
@@ -473,7 +292,8 @@ async def test_a_canceled_payment_does_not_expire_in_between(
     async with stage(tmp_path) as it:
         order, other = await it.expect(name="order"), await it.expect(name="other")
         it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
-        read: Callable[..., Awaitable[Any]] = payments.expirable
+        await it.check(order, other)
+        read = payments.expirable
 
         async def read_then_cancel(*args: Any, **kwargs: Any) -> Any:
             records = await read(*args, **kwargs)
@@ -496,6 +316,7 @@ async def test_more_payments_than_one_write_takes_expire(
         monkeypatch.setattr(sweep_module, "EXPIRY_BATCH", 2)
         unpaid = [await it.expect(name=f"unpaid {n}") for n in range(5)]
         it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 1
+        await it.check(*unpaid)
 
         await it.sweeper().sweep(WATCH_KEY)
 

@@ -73,12 +73,14 @@ async def test_the_keys_of_before_a_rotation_are_watched_as_long(tmp_path: Path)
         order = await it.expect(watch_key=key("old watch key"))
         keys = watched(it)
 
+        await it.expect(name="foreign", watch_key=None)
         assert await keys.refresh()
-        assert keys.to_subscribe() == keys.next_to_sweep() == (WATCH_KEY, key("old watch key"))
+        assert keys.shared() == (WATCH_KEY, key("old watch key"))
+        assert keys.to_subscribe()[:2] == keys.next_to_sweep()[:2] == keys.shared()
 
         await it.settle(it.pay(order))
         assert await keys.refresh()
-        assert keys.to_subscribe() == (WATCH_KEY,)
+        assert keys.shared() == (WATCH_KEY,)
 
 
 async def test_the_newest_are_subscribed_to_and_all_are_swept_in_turn(
@@ -130,10 +132,10 @@ async def test_the_list_is_kept_fresh_and_a_store_that_fails_costs_time_only(
         task = asyncio.create_task(keys.run(changed=lambda: changes.append(1), wait=wait))
         try:
             for _ in range(3):
-                assert await asyncio.wait_for(waits.get(), 10) == watch_module.REFRESH_INTERVAL_S
+                assert await asyncio.wait_for(waits.get(), 30) == watch_module.REFRESH_INTERVAL_S
             assert changes == []
             order = await it.expect(AMOUNT, watch_key=None)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while order.terms.reference not in keys.to_subscribe():
                     await waits.get()
             assert changes == [1]

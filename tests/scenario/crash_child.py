@@ -2,7 +2,8 @@
 
 `crash_child.py DB RPC WS [STEP N]` is one such process. `crash_child.py --nursery` bears one after
 another: it reads a JSON object a line, forks a child for each, so that none has to import
-everything anew, and says its process id, and then its exit code.
+everything anew, and says its process id, and then its exit code. A child whose order names a
+`database` is a daemon as people run it; the others live faster, by the clock of the fake chain.
 
 STEP is `before NAME` or `after NAME`; the N-th time it is reached, the process gets SIGKILL: no
 handler runs, nothing is flushed, no lock is released. Without STEP it runs until SIGTERM.
@@ -23,6 +24,7 @@ from indexer import daemon, live as live_module
 from indexer.live import Live
 from indexer.parked import Parked
 from indexer.pipeline import Pipeline
+from indexer.references import References
 from indexer.settings import Settings
 from indexer.sweep import Sweeper
 from store.database import Database
@@ -41,6 +43,7 @@ STEPS: dict[str, tuple[type, str]] = {
     "write": (Database, "write"),
     "sweep": (Sweeper, "sweep"),
     "expire": (Sweeper, "_expire"),
+    "check": (References, "check"),
     "final": (Live, "_settle_final"),
     "revert": (Live, "_revert"),
     "retry": (Parked, "retry_due"),
@@ -92,8 +95,8 @@ def run_alone(database: str, rpc_url: str, ws_url: str) -> None:
 # ------------------------------------------------------------------------------- the nursery
 
 
-#: Slots after which a child takes a dropped transaction back: fewer than ours, to live faster.
-DROPPED_AFTER_SLOTS = 25
+#: Blocks after which a child takes a dropped transaction back: fewer than ours, to live faster.
+DROPPED_AFTER_BLOCKS = 25
 
 #: No child outlives a test that was killed itself.
 LIFE_S_MAX = 60
@@ -120,12 +123,15 @@ def live(order: dict[str, Any]) -> NoReturn:
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(silence, stream)
-    signal.alarm(LIFE_S_MAX)
+    signal.alarm(order.get("life_s", LIFE_S_MAX))
     try:
+        if "database" in order:
+            run_alone(order["database"], order["rpc_url"], order["ws_url"])
+            os._exit(0)
         if order["step"]:
             arm(order["step"], order["count"])
         hurry(setattr)
-        live_module.DROPPED_AFTER_SLOTS = DROPPED_AFTER_SLOTS  # type: ignore[misc]  # a shorter life
+        live_module.DROPPED_AFTER_BLOCKS = DROPPED_AFTER_BLOCKS  # type: ignore[misc]  # a shorter life
         urls = {"rpc_urls": (order["rpc_url"],), "ws_urls": (order["ws_url"],)}
         asyncio.run(run(settings_for(order["folder"], **urls), running_clock()))
     except BaseException:  # noqa: BLE001 - whatever it is, the nursery's own code must not go on

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from indexer.core.types import Paid, Status
-from indexer.live import DROPPED_AFTER_SLOTS
+from indexer.live import DROPPED_AFTER_BLOCKS
 from tests.chain import key, moved_to, sol_transfer
 from tests.indexer.daemons import (
     Running,
@@ -244,7 +244,7 @@ async def test_two_that_must_agree_and_do_not_settle_nothing(tmp_path: Path) -> 
 async def passed_deadline(it: Stage) -> None:
     """Waits until sweeps have passed the deadline by several."""
     for _ in range(3):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             before = await it.frontier()
             while True:
                 now = await it.frontier()
@@ -284,7 +284,7 @@ async def test_a_null_for_what_is_final_is_no_answer(tmp_path: Path) -> None:
             assert await it.events(each) == ["created"]
 
         it.node.heal()
-        await until_events(it, order, "settled")
+        await until_events(it, order, "settled", also="detected")
         await until_events(it, unpaid, "expired")
         await daemon.until_ready("ready")
         assert await it.letters() == []
@@ -294,17 +294,22 @@ async def test_a_fork_takes_a_payment_back_and_it_may_land_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with deployment(tmp_path) as (it, daemon):
+        it.chain.held = True
         order = await it.expect()
         landed = paying(order, slot=soon(it))
         signature = it.chain.add(landed)
         await until_events(it, order, "detected")
 
         it.chain.drop(signature)
+        it.chain.held = False
         await until_events(it, order, "detected", "reverted")
         record = await it.record(order)
         assert (record.payment.state.status, record.sightings) == (Status.PENDING, ())
 
+        it.chain.held = True
         it.chain.add(moved_to(landed, soon(it)))
+        await until_events(it, order, "detected", "reverted", "detected")
+        it.chain.held = False
         await until_events(it, order, "detected", "reverted", "detected", "settled")
         await daemon.until_ready("ready")
 
@@ -317,7 +322,7 @@ async def test_a_sighting_that_was_dropped_while_the_daemon_was_away_is_taken_ba
         found = it.pay(order, slot=FINAL_SLOT + 20)
         await it.pipeline.sight([found])
         it.chain.drop(found.signature)
-        it.chain.finalize(FINAL_SLOT + 20 + DROPPED_AFTER_SLOTS)
+        it.chain.finalize(FINAL_SLOT + 20 + DROPPED_AFTER_BLOCKS)
 
         async with running(settings_for(tmp_path, it.node)):
             await until_events(it, order, "detected", "reverted")
@@ -326,18 +331,18 @@ async def test_a_sighting_that_was_dropped_while_the_daemon_was_away_is_taken_ba
 async def test_an_expired_payment_whose_sighting_was_dropped_does_not_end_the_daemon(
     tmp_path: Path,
 ) -> None:
-    async with deployment(tmp_path, ticking=False) as (it, daemon):
+    async with deployment(tmp_path) as (it, daemon):
+        it.chain.held = True
         order, other = await it.expect(name="order"), await it.expect(name="other")
         landed = soon(it)
         signature = it.chain.add(paying(order, slot=landed))
-        it.chain.confirm(landed)
         await until_events(it, order, "detected")
         pass_deadline(it)
         it.chain.finalize(landed - 1)
         await until_events(it, order, "detected", "expired")
         it.chain.drop(signature)
-        it.chain.finalize(landed + DROPPED_AFTER_SLOTS)
-        async with asyncio.timeout(20):
+        it.chain.finalize(landed + DROPPED_AFTER_BLOCKS)
+        async with asyncio.timeout(30):
             while (await it.record(order)).sightings:
                 await asyncio.sleep(0.02)
 
@@ -372,8 +377,11 @@ async def test_notices_that_answer_nothing_stop_no_doorbell(tmp_path: Path) -> N
             "[]",
         ):
             it.node.push(frame)
+        it.chain.held = True
         it.pay(order, slot=soon(it))
 
+        await until_events(it, order, "detected")
+        it.chain.held = False
         await until_events(it, order, "detected", "settled")
         assert it.node.connections == 1
 

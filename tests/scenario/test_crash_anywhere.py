@@ -40,7 +40,7 @@ from tests.indexer.stage import (
     payment,
     stage,
 )
-from tests.scenario.crash_child import DROPPED_AFTER_SLOTS, STEPS
+from tests.scenario.crash_child import DROPPED_AFTER_BLOCKS, STEPS
 from tests.servers.fake_rpc import Call, FakeChain, FakeNode, Fault, null, result
 
 
@@ -58,7 +58,7 @@ DROPPED = LANDING + 20
 #: The slot in which a deadline passes while the indexer runs.
 DEADLINE_SLOT = LANDING + 5
 #: When the frontier is here, everything has happened.
-END = LANDING + DROPPED_AFTER_SLOTS + 2
+END = LANDING + DROPPED_AFTER_BLOCKS + 2
 SLOT_S = 0.005
 #: How often the transaction that no node has is asked for before one has it.
 NULLS = 2

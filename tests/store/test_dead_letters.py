@@ -1,8 +1,9 @@
 from dataclasses import replace
 
-from store import dead_letters
+from store import dead_letters, payments
 from store.database import Database
 from store.dead_letters import DeadLetter
+from tests.builders import NOW, make_event, make_payment, make_verdict
 
 
 LETTER = DeadLetter(
@@ -75,3 +76,39 @@ async def test_a_resolved_letter_is_gone(database: Database) -> None:
     await database.write([dead_letters.resolve("5abc"), dead_letters.resolve("unknown")])
 
     assert await dead_letters.listing(database, 10) == []
+
+
+async def test_one_letter_is_found_by_its_signature(database: Database) -> None:
+    await database.write([dead_letters.park(LETTER)])
+
+    assert await dead_letters.get(database, "5abc") == LETTER
+    assert await dead_letters.get(database, "5ab") is None
+
+
+async def test_a_dropped_letter_is_gone_and_comes_back_to_who_dropped_it(
+    database: Database,
+) -> None:
+    await database.write([dead_letters.park(LETTER)])
+
+    assert await dead_letters.drop(database, "5abc") == LETTER
+    assert await dead_letters.drop(database, "5abc") is None
+    assert await dead_letters.count(database) == 0
+
+
+async def test_it_is_told_why_some_were_set_aside(database: Database) -> None:
+    await database.write([dead_letters.park(LETTER)])
+
+    assert await dead_letters.reasons(database, ["5abc", "6"]) == {"5abc": "malformed"}
+    assert await dead_letters.reasons(database, []) == {}
+
+
+async def test_what_became_of_a_transaction_is_told(database: Database) -> None:
+    payment = make_payment()
+    await database.write(payments.insert(payment, make_event(payment)))
+    verdict = make_verdict(payment, credit=5)
+    await database.write(payments.save(payment, payment, verdicts=[verdict], now=NOW))
+
+    [found] = await dead_letters.outcomes(database, [verdict.signature, "other"])
+
+    assert (found.signature, found.payment_id) == (verdict.signature, payment.terms.id)
+    assert (found.credit, found.symbol, found.decimals, found.status) == (5, "SOL", 9, "pending")

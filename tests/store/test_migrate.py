@@ -154,3 +154,15 @@ def test_a_file_is_cut_into_its_statements(text: str, statements: tuple[str, ...
 def test_a_file_that_ends_too_early_is_refused(text: str) -> None:
     with pytest.raises(InvariantError, match="ends in the middle"):
         migrate.split(text)
+
+
+@pytest.mark.parametrize(
+    "table", ["CREATE TABLE bookmarks (url TEXT)", "CREATE TABLE schema_migrations (version TEXT)"]
+)
+async def test_the_database_of_another_program_is_left_alone(empty: Database, table: str) -> None:
+    await empty.write([Statement(table)])
+
+    with pytest.raises(SchemaMismatch, match="holds the tables of another program"):
+        await migrate.migrate(empty)
+    with pytest.raises(SchemaMismatch, match="AXIOM_DATABASE_URL should name another file"):
+        await migrate.check(empty)
