@@ -9,6 +9,7 @@ from typing import Final
 BENCHMARKS: Final = {
     "sqlite_drivers": "durable commits and reads: the store beside aiosqlite",
     "rpc_clients": "getTransaction: HTTP clients for JSON-RPC",
+    "blocks": "full blocks matched against 100,000 open payments: replay by blocks",
     "settle": "from finalized payments on a real runtime to settled payments in the store",
 }
 

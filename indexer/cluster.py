@@ -1,6 +1,7 @@
 """Which cluster an endpoint serves: payments verified against another one would all be wrong."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import structlog
@@ -73,9 +74,29 @@ async def check(database: Database, endpoint: Endpoint) -> None:
         SourceError: the endpoint did not say.
         StoreUnavailable: the database did not.
     """
-    raw = await endpoint.call("getGenesisHash", [])
-    genesis_hash = endpoint.decode(raw, str, "getGenesisHash")
+    genesis_hash = await _genesis_hash(endpoint)
     stored = await deployment.put_once(database, "genesis_hash", genesis_hash)
+    _refuse_other(endpoint, genesis_hash, stored)
+
+
+async def check_all(database: Database, rpc: Rpc) -> None:
+    """Compares every endpoint that says something, and writes nothing.
+
+    Raises:
+        ConfigError: one of them serves another cluster than the database was filled from.
+    """
+    stored = await deployment.get(database, "genesis_hash")
+    for endpoint in rpc.endpoints if stored is not None else ():
+        with suppress(SourceError):  # whoever needs its answer will say that there is none
+            _refuse_other(endpoint, await _genesis_hash(endpoint), stored)
+
+
+async def _genesis_hash(endpoint: Endpoint) -> str:
+    raw = await endpoint.call("getGenesisHash", [])
+    return endpoint.decode(raw, str, "getGenesisHash")
+
+
+def _refuse_other(endpoint: Endpoint, genesis_hash: str, stored: str | None) -> None:
     if stored != genesis_hash:
         problem = (
             f"AXIOM_RPC_URLS: {endpoint.name} serves the cluster with genesis hash "

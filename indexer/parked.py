@@ -14,15 +14,17 @@ import structlog
 
 from indexer.errors import Conflict, SourceError, StoreUnavailable
 from indexer.pipeline import Found, Pipeline
+from indexer.sources.priority import Priority, at
 from store import dead_letters
 from store.database import Database
+from store.dead_letters import DeadLetter
 
 
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks for letters that are due.
 INTERVAL_S: Final = 1.0
-#: Letters that are tried in one round.
+#: Letters that are tried at once. Each goes its own way: one that hangs keeps one place.
 BATCH_SIZE: Final = 50
 
 
@@ -35,31 +37,46 @@ class Parked:
         self._database = database
         self._pipeline = pipeline
         self._clock = clock
+        self._under_way: set[str] = set()
 
     async def run(self) -> None:
         """Retries what is due, for ever."""
-        while True:
-            try:
-                await self.retry_due()
-            except (SourceError, StoreUnavailable, Conflict) as error:
-                log.warning("dead_letter.retry_failed", error=str(error))
-            await asyncio.sleep(INTERVAL_S)
+        with at(Priority.SWEEP):
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    group.create_task(self._round(), name="retry")
+                    await asyncio.sleep(INTERVAL_S)
+
+    async def _round(self) -> None:
+        try:
+            await self.retry_due()
+        except StoreUnavailable as error:
+            log.warning("dead_letter.retry_failed", error=str(error))
 
     async def retry_due(self) -> None:
-        """One try of each letter that is due."""
-        due = await dead_letters.due(self._database, int(self._clock()), BATCH_SIZE)
+        """One try of each letter that is due and not under way already."""
+        under_way, now = self._under_way, int(self._clock())
+        due = await dead_letters.due(self._database, now, BATCH_SIZE + len(under_way))
+        due = [letter for letter in due if letter.signature not in under_way]
+        due = due[: BATCH_SIZE - len(under_way)]
         if not due:
             return
-        found = [
-            Found(
-                signature=letter.signature,
-                slot=letter.slot,
-                key=letter.key,
-                attempts=letter.attempts,
-            )
-            for letter in due
-        ]
-        unread = {each.found.signature for each in await self._pipeline.settle(found)}
-        read = [each.signature for each in found if each.signature not in unread]
-        if read:
-            log.info("dead_letter.resolved", signatures=read)
+        under_way |= {letter.signature for letter in due}
+        await asyncio.gather(*(self._retry(letter) for letter in due))
+
+    async def _retry(self, letter: DeadLetter) -> None:
+        found = Found(
+            signature=letter.signature,
+            slot=letter.slot,
+            key=letter.key,
+            attempts=letter.attempts,
+        )
+        try:
+            unread = await self._pipeline.settle([found])
+        except (SourceError, StoreUnavailable, Conflict) as error:
+            log.warning("dead_letter.retry_failed", error=str(error))
+        else:
+            if not unread:
+                log.info("dead_letter.resolved", signature=letter.signature)
+        finally:
+            self._under_way.discard(letter.signature)

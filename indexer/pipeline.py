@@ -12,22 +12,22 @@ transaction says nothing of those that are still unknown: only a complete sweep 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from indexer.core import events
-from indexer.core.match import mentioned
+from indexer.core.judge import Read, holders_of, verdicts_of
+from indexer.core.outcome import Outcome, Preview, preview_of
 from indexer.core.settle import advance, fold
 from indexer.core.transaction import Transaction, Undecided
-from indexer.core.types import Commitment, Reason, Status
-from indexer.core.verdict import CreditedLeg, Sighting, Verdict
-from indexer.core.verify import verify
+from indexer.core.types import Commitment, Status
+from indexer.core.verdict import Decision, Sighting, Verdict
 from indexer.errors import Conflict, DecodeError, SourceError
 from indexer.sources.rpc import Rpc
-from indexer.sources.truth import Absent, read_transaction
+from indexer.sources.truth import Absent, is_forgotten, read_transaction
 from store import dead_letters, payments
 from store.database import Database, Statement
 from store.dead_letters import DeadLetter
@@ -47,11 +47,11 @@ RETRY_DELAY_S_MAX: Final = 60
 #: How often an unreadable answer is asked for, in case it was the node's passing mistake, before
 #: it waits for a person.
 UNREADABLE_ATTEMPTS_MAX: Final = 5
+#: How often what one endpoint lists is not found, about two minutes, before the others are asked
+#: whether it ever was: if they deny it, it waits for a person as well.
+DENIED_ATTEMPTS_MIN: Final = 8
 #: Bytes of an unreadable answer that are kept for a person to look at.
 PAYLOAD_BYTES_MAX: Final = 256 * 1024
-
-#: Names a leg inside its transaction: outer, inner and sub position.
-LegName = tuple[int, int | None, int | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +70,6 @@ class Found:
     block_time: int | None = None
     key: str | None = None
     attempts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A transaction as the chain has it, and its block's time."""
-
-    transaction: Transaction
-    block_time: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +111,57 @@ class Pipeline:
         When it returns, every one of them is stored: as verdicts, or, with `park`, as a dead
         letter that is tried again by itself. Only then may a cursor move over it.
         """
-        outcomes = await self._fetch(found, Commitment.FINALIZED)
+        _, unread = await self.examine(found, park=park)
+        return unread
+
+    async def examine(
+        self, found: Sequence[Found], *, park: bool = True
+    ) -> tuple[list[Read], list[Unread]]:
+        """The same; hands back what it read as well, for whoever wants to know more of it."""
+        return await self.keep(await self.read(found), park=park)
+
+    async def keep(
+        self, outcomes: Sequence[Read | Unread], *, park: bool = True
+    ) -> tuple[list[Read], list[Unread]]:
+        """The second half of it, for whoever has read already: judges and stores."""
         reads = [outcome for outcome in outcomes if isinstance(outcome, Read)]
         unread = [outcome for outcome in outcomes if isinstance(outcome, Unread)]
         await self._judge(reads, self._settlement)
         await self._unpark(reads)
         if park and unread:
             await self._park(unread)
-        return unread
+        return reads, unread
+
+    async def read(self, found: Sequence[Found]) -> list[Read | Unread]:
+        """Finalized transactions as the chain has them, in order; judges and stores nothing."""
+        return await self._fetch(found, Commitment.FINALIZED)
+
+    async def preview(self, found: Sequence[Found]) -> list[Preview]:
+        """What `settle` would make of each, in order; writes nothing."""
+        return await self.preview_of(await self.read(found))
+
+    async def preview_of(self, outcomes: Sequence[Read | Unread]) -> list[Preview]:
+        """The same, of what was read already."""
+        reads = [outcome for outcome in outcomes if isinstance(outcome, Read)]
+        keys = {key for read in reads for key in read.transaction.keys}
+        signatures = {read.transaction.signature for read in reads}
+        records = await payments.by_references(self._database, keys, signatures) if keys else []
+        stored = [verdict for record in records for verdict in record.verdicts]
+        terms = [record.payment.terms for record in records]
+        judged = verdicts_of(terms, reads, holders_of(stored))
+        new = _by_signature(verdict for verdicts in judged.values() for verdict in verdicts)
+        known = _by_signature(stored)
+        return [
+            _unreadable(each)
+            if isinstance(each, Unread)
+            else preview_of(
+                each.transaction.signature,
+                each.transaction.slot,
+                new.get(each.transaction.signature, {}),
+                known.get(each.transaction.signature, {}),
+            )
+            for each in outcomes
+        ]
 
     async def sight(self, found: Sequence[Found]) -> list[Unread]:
         """Shows payments as detected whose transaction is at `confirmed`; settles nothing."""
@@ -200,11 +235,13 @@ class Pipeline:
         """When the block was made, as a list of signatures or getBlockTime says it.
 
         getTransaction's own field is not used: it is filled in later on some nodes and has
-        another unit on others. A sighting decides nothing, so the time of day will do.
+        another unit on others. A sighting decides nothing, so the time of day will do. Where
+        several endpoints must agree, the list of one of them is not enough.
         """
         if commitment is not Commitment.FINALIZED:
             return int(self._clock())
-        if found.block_time is not None and found.slot == transaction.slot:
+        is_enough = self._rpc.quorum == 1 and found.slot == transaction.slot
+        if found.block_time is not None and is_enough:
             return found.block_time
         return await self._rpc.block_time(transaction.slot)
 
@@ -215,9 +252,12 @@ class Pipeline:
     ) -> None:
         """Gives each payment that is mentioned its verdicts, and writes what follows."""
         keys = {key for read in reads for key in read.transaction.keys}
+        signatures = {read.transaction.signature for read in reads}
 
         def batch(records: Sequence[Record]) -> list[Statement]:
-            verdicts = _verdicts(records, reads)
+            terms = [record.payment.terms for record in records]
+            stored = [verdict for record in records for verdict in record.verdicts]
+            verdicts = verdicts_of(terms, reads, holders_of(stored))
             return [
                 statement
                 for record in records
@@ -225,7 +265,9 @@ class Pipeline:
             ]
 
         if keys:
-            await self.change(lambda: payments.by_references(self._database, keys), batch)
+            await self.change(
+                lambda: payments.by_references(self._database, keys, signatures), batch
+            )
 
     def _settlement(self, record: Record, verdicts: Sequence[Verdict]) -> list[Statement]:
         """What new verdicts make of a payment."""
@@ -256,7 +298,7 @@ class Pipeline:
 
     async def _park(self, unread: Sequence[Unread]) -> None:
         now = int(self._clock())
-        letters = [_letter(each, now) for each in unread]
+        letters = [_letter(each, now, made_up=await self._is_made_up(each)) for each in unread]
         await self._database.write([dead_letters.park(letter) for letter in letters])
         for each, letter in zip(unread, letters, strict=True):
             say = log.error if each.is_unreadable else log.warning
@@ -275,6 +317,22 @@ class Pipeline:
             resolved = [dead_letters.resolve(read.transaction.signature) for read in reads]
             await self._database.write(resolved)
 
+    async def _is_made_up(self, unread: Unread) -> bool:
+        """Whether a node named it that is not believed alone, and the others deny it.
+
+        It must not hold back the expiry of everything for ever. Where one endpoint is enough,
+        its word stands.
+        """
+        found = unread.found
+        if self._rpc.quorum == 1 or unread.reason != "not_found" or found.slot is None:
+            return False
+        if found.attempts + 1 < DENIED_ATTEMPTS_MIN:
+            return False
+        try:
+            return await is_forgotten(self._rpc, found.signature, found.slot)
+        except SourceError:
+            return False
+
 
 def settlement(
     record: Record,
@@ -283,20 +341,23 @@ def settlement(
     now: int,
     sightings: Sequence[Sighting] = (),
     unsighted: Sequence[str] = (),
+    decisions: Sequence[Decision] = (),
     complete_to: int | None = None,
 ) -> list[Statement]:
     """The statements that take a payment from what is stored to what the facts now say.
 
     Args:
-        record: the payment as it is stored, with its verdicts and sightings.
+        record: the payment as it is stored, with its verdicts, sightings and decisions.
         verdicts: new ones.
         now: unix seconds, the time of the events.
         sightings: new ones.
         unsighted: signatures that were sighted and are no more.
+        decisions: new ones.
         complete_to: block time up to which nothing that may pay is unknown; None when that
             cannot be said, and then the payment does not expire.
     """
     before = record.payment
+    decided = replace(record, decisions=(*record.decisions, *decisions))
     gone = {*unsighted, *(verdict.signature for verdict in verdicts)}
     left = [s for s in (*record.sightings, *sightings) if s.signature not in gone]
     if before.state.status is Status.EXPIRED:
@@ -307,85 +368,57 @@ def settlement(
         frontier_time=complete_to,
         sighted=bool(left),
         canceled_at=before.state.canceled_at,
+        accepted=decided.accepted,
+        refused=decided.refused,
     )
     after = advance(before, state)
     cause = max(verdicts, key=lambda v: v.order).signature if verdicts else None
     if cause is None and sightings:
         cause = sightings[-1].signature
+    if cause is None and decisions:
+        cause = decisions[-1].signature
     return payments.save(
         before,
         after,
         verdicts=verdicts,
         sightings=sightings,
         unsighted=tuple(gone),
+        decisions=decisions,
         events=events.of_change(before, after, now, signature=cause),
         now=now,
     )
 
 
-def _verdicts(records: Sequence[Record], reads: Sequence[Read]) -> dict[str, list[Verdict]]:
-    """The verdicts of all transactions, by payment, each transaction judged once."""
-    by_reference = {record.payment.terms.reference: record.payment.terms for record in records}
-    credited = _credited(records)
-    found: dict[str, list[Verdict]] = {}
-    for signature, read in {read.transaction.signature: read for read in reads}.items():
-        named = mentioned(
-            [by_reference[key] for key in read.transaction.keys if key in by_reference],
-            read.transaction,
-        )
-        holders = credited.get(signature, {})
-        for verdict in verify(named, read.transaction, block_time=read.block_time):
-            found.setdefault(verdict.payment_id, []).append(_without_taken(verdict, holders))
+def _by_signature(verdicts: Iterable[Verdict]) -> dict[str, dict[str, Verdict]]:
+    """Signature -> payment id -> verdict."""
+    found: dict[str, dict[str, Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.signature, {})[verdict.payment_id] = verdict
     return found
 
 
-def _credited(records: Sequence[Record]) -> dict[str, dict[LegName, str]]:
-    """Signature -> leg -> the payment that it is stored for."""
-    credited: dict[str, dict[LegName, str]] = {}
-    for record in records:
-        for verdict in record.verdicts:
-            holders = credited.setdefault(verdict.signature, {})
-            holders |= dict.fromkeys(map(_name, verdict.legs), verdict.payment_id)
-    return credited
-
-
-def _without_taken(verdict: Verdict, holders: Mapping[LegName, str]) -> Verdict:
-    """The verdict less the legs that another payment got when this one did not exist yet.
-
-    Whoever creates a payment may name a reference that stands in a transaction of long ago.
-    """
-    left = [
-        leg
-        for leg in verdict.legs
-        if holders.get(_name(leg), verdict.payment_id) == verdict.payment_id
-    ]
-    if len(left) == len(verdict.legs):
-        return verdict
-    evidence, bound = verdict.evidence, sum(leg.net for leg in left)
-    taken = sum(leg.net for leg in verdict.legs) - bound
-    return replace(
-        verdict,
-        credit=max(0, min(bound - evidence.debited, verdict.credit)),
-        reasons=tuple(sorted({*verdict.reasons, Reason.ALREADY_ALLOCATED})),
-        evidence=replace(evidence, bound=bound, other_inflow=evidence.other_inflow + taken),
-        legs=tuple(left),
+def _unreadable(unread: Unread) -> Preview:
+    return Preview(
+        signature=unread.found.signature,
+        slot=unread.found.slot,
+        outcome=Outcome.UNREADABLE,
+        credits={},
+        reasons=(unread.reason,),
+        detail=unread.detail,
     )
 
 
-def _name(leg: CreditedLeg) -> LegName:
-    return leg.outer, leg.inner, leg.sub
-
-
-def _letter(unread: Unread, now: int) -> DeadLetter:
+def _letter(unread: Unread, now: int, *, made_up: bool) -> DeadLetter:
     found, attempts = unread.found, unread.found.attempts + 1
     delay_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(attempts - 1, 30))
-    is_given_up = unread.is_unreadable and attempts >= UNREADABLE_ATTEMPTS_MAX
+    is_given_up = made_up or (unread.is_unreadable and attempts >= UNREADABLE_ATTEMPTS_MAX)
+    detail = f"{unread.detail}; too few remember it, one may have made it up"
     return DeadLetter(
         signature=found.signature,
         key=found.key,
         slot=found.slot,
         reason=unread.reason,
-        detail=unread.detail,
+        detail=detail if made_up else unread.detail,
         payload=None if unread.payload is None else unread.payload[:PAYLOAD_BYTES_MAX],
         attempts=attempts,
         next_try_at=None if is_given_up else now + delay_s,

@@ -160,8 +160,11 @@ class References:
         self.checks += 1
 
     def _next(self, due: Due, complete_to: int) -> Statement:
-        """No more once the grace time is over, by the block time that this one is complete to."""
-        if complete_to > due.expires_at + due.grace_s:
+        """No more once the grace time is over, by the block time that this one is complete to.
+
+        And a little longer, for what is listed late.
+        """
+        if complete_to > due.expires_at + due.grace_s + payments.LISTED_LATE_S:
             return reference_checks.end(due.payment_id)
         now = int(self._clock())
         return reference_checks.again_at(due.payment_id, next_check_at(due.created_at, now))

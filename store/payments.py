@@ -17,6 +17,11 @@ from store.queries import QUERIES
 
 T = TypeVar("T")
 
+#: Seconds of block time after a payment's grace time in which its reference is still looked
+#: after: some nodes list a transaction a while after it was finalized.
+LISTED_LATE_S: Final = 300
+#: Seconds after the grace time until a reference that nobody could look at is left alone.
+LOOKED_AFTER_S: Final = 7 * 86_400
 #: Creation time and id that come before (newer than) those of any payment.
 NEWEST: Final = (2**63 - 1, "")
 
@@ -200,7 +205,8 @@ async def judged(database: Database, payment_id: str) -> frozenset[str]:
 
 async def foreign(database: Database, *, now: int, limit: int) -> list[str]:
     """References that are watched one by one, because their URL lacks the watch key."""
-    return await _column(database, "foreign_references", (now, limit))
+    parameters = (now - LOOKED_AFTER_S, limit, LISTED_LATE_S)
+    return await _column(database, "foreign_references", parameters)
 
 
 async def references_alive(

@@ -83,6 +83,9 @@ LIMIT ?3;
 
 -- name: foreign_references
 -- References that must be watched one by one, while money for them may still count. Newest first.
+-- What decides is how far the reference's own frontier has come, by block time: the clock passes
+-- the end of the grace time long before what was paid in it is final, or while nobody runs. ?1
+-- only bounds how far back is looked, ?3 is for nodes that list a transaction late.
 SELECT reference FROM (
     SELECT reference, created_at, id FROM payments
     WHERE status IN ('pending', 'processing') AND watch_key IS NULL AND provider = 'solana'
@@ -90,6 +93,10 @@ SELECT reference FROM (
     SELECT reference, created_at, id FROM payments
     WHERE status = 'expired' AND watch_key IS NULL AND provider = 'solana'
       AND expires_at + grace_s >= ?1
+      AND NOT EXISTS (
+          SELECT 1 FROM cursors
+          WHERE key = payments.reference AND block_time > expires_at + grace_s + ?3
+      )
 )
 ORDER BY created_at DESC, id DESC
 LIMIT ?2;
@@ -636,7 +643,7 @@ WHERE key = ?1 AND slot < ?2 AND EXISTS (
 INSERT INTO cursors (key, slot, block_time, updated_at)
 SELECT reference, ?2, ?3, ?4 FROM payments
 WHERE status IN ('pending', 'processing') AND watch_key = ?1 AND expires_at < ?3
-  AND created_at >= 0 AND created_at < ?7
+  AND created_at >= ?6 AND created_at < ?7
 ON CONFLICT (key) DO UPDATE
 SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
     updated_at = excluded.updated_at

@@ -3,7 +3,20 @@
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from importlib.metadata import version
 
-from indexer.cli import demo, doctor, keys, listing, payments, schema, serve
+from indexer.cli import (
+    audit,
+    demo,
+    dlq,
+    doctor,
+    gaps,
+    keys,
+    listing,
+    payments,
+    replay,
+    review,
+    schema,
+    serve,
+)
 from indexer.cli.command import Commands, add_env_file
 
 
@@ -42,6 +55,11 @@ def build_parser() -> ArgumentParser:
     below = commands.group("payments", "create, show, list, cancel and export payments")
     payments.add_to(below)
     listing.add_to(below)
+    review.add_to(commands.group("review", "decide on money that is in doubt or names nobody"))
+    audit.add_to(commands)
+    replay.add_to(commands)
+    gaps.add_to(commands.group("gaps", "slots in which something may have been missed"))
+    dlq.add_to(commands.group("dlq", "transactions that could not be examined"))
     keys.add_to(commands.group("keys", "create, list and revoke API keys"))
     demo.add_to(commands)
     return parser

@@ -4,6 +4,7 @@ import time
 from argparse import (
     SUPPRESS,
     ArgumentParser,
+    ArgumentTypeError,
     Namespace,
     RawDescriptionHelpFormatter,
     _SubParsersAction,
@@ -11,14 +12,17 @@ from argparse import (
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, auto
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, Final
 
+from indexer import cluster
 from indexer.errors import AxiomError
 from indexer.settings import Settings
 from indexer.sources.endpoint import Bounds
+from indexer.sources.rpc import Rpc
 from store import migrate
 from store.database import Database, open_database, path_of
 
@@ -110,7 +114,10 @@ def has_file(settings: Settings) -> bool:
     Raises:
         ConfigError: its URL is none.
     """
-    return Path(path_of(settings.database_url)).exists()
+    try:
+        return path_of(settings.database_url).exists()
+    except PermissionError:
+        return True  # opening it will say whose permission is missing
 
 
 @asynccontextmanager
@@ -132,6 +139,34 @@ async def database_of(settings: Settings) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def chain_of(settings: Settings, database: Database) -> AsyncIterator[Rpc]:
+    """The endpoints, open, none of them known to serve another cluster than the database.
+
+    Raises:
+        ConfigError: one of them serves another cluster.
+    """
+    rpc = Rpc(settings.rpc_urls, bounds=bounds_of(settings), quorum=settings.verify_quorum)
+    async with rpc:
+        await cluster.check_all(database, rpc)
+        yield rpc
+
+
+def unix_s(text: str) -> int:
+    """A time as it is typed, RFC 3339 with a zone, in unix seconds; for argparse.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise ArgumentTypeError(f"{text!r} is no time such as 2026-11-22T20:00:00Z")
+    return int(time.timestamp())
 
 
 def bounds_of(settings: Settings) -> Bounds:

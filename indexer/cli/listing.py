@@ -7,14 +7,13 @@ import tempfile
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Final, TextIO
 
 import msgspec
 
 from api.presentation import payment_body
-from indexer.cli.command import Command, CommandFailed, Commands, database_of
+from indexer.cli.command import Command, CommandFailed, Commands, database_of, unix_s
 from indexer.cli.output import print_json, print_table
 from indexer.core.types import Status
 from indexer.settings import Settings
@@ -90,7 +89,7 @@ def _add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--order-id", metavar="ID", help="only of this order")
     parser.add_argument("--reference", metavar="KEY", help="only with this reference")
     parser.add_argument(
-        "--created-after", type=_unix_s, metavar="TIME", help="only newer; RFC 3339 with a zone"
+        "--created-after", type=unix_s, metavar="TIME", help="only newer; RFC 3339 with a zone"
     )
 
 
@@ -191,13 +190,3 @@ def _limit(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _LIST_MAX:
         raise ArgumentTypeError(f"{text!r} is no number from 1 to {_LIST_MAX}")
     return int(text)
-
-
-def _unix_s(text: str) -> int:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise ArgumentTypeError(f"{text!r} is no time such as 2026-11-22T20:00:00Z")
-    return int(time.timestamp())

@@ -84,9 +84,9 @@ def add_to(commands: Commands) -> None:
         "--reference", metavar="KEY", help="of a URL that was made elsewhere; each key once"
     )
     show = commands.add("show", Command(_show), "show one payment", _SHOW, as_json=True)
-    show.add_argument("id", metavar="ID", type=_id)
+    show.add_argument("id", metavar="ID", type=payment_id)
     cancel = commands.add("cancel", Command(_cancel), "take an offer back", _CANCEL, as_json=True)
-    cancel.add_argument("id", metavar="ID", type=_id)
+    cancel.add_argument("id", metavar="ID", type=payment_id)
 
 
 async def _create(arguments: Namespace, settings: Settings) -> int:
@@ -155,7 +155,7 @@ async def _cancel(arguments: Namespace, settings: Settings) -> int:
                 raise CommandFailed(
                     f"{arguments.id} is {status}; only a pending payment can be canceled"
                 )
-            canceled = settle.cancel(record.payment, now)
+            canceled = settle.cancel(record.payment, now, decided=record.decided)
             change = events.of_change(record.payment, canceled, now)
             try:
                 await database.write(
@@ -171,10 +171,10 @@ async def _cancel(arguments: Namespace, settings: Settings) -> int:
     return 0
 
 
-async def _found(database: Database, payment_id: str) -> Record:
-    record = await payments.get(database, payment_id)
+async def _found(database: Database, id_: str) -> Record:
+    record = await payments.get(database, id_)
     if record is None:
-        raise CommandFailed(f"there is no payment {payment_id}; see `axiompay payments list`")
+        raise CommandFailed(f"there is no payment {id_}; see `axiompay payments list`")
     return record
 
 
@@ -215,7 +215,8 @@ def print_record(record: Record, *, as_json: bool) -> None:
     )
 
 
-def _id(text: str) -> str:
+def payment_id(text: str) -> str:
+    """An argument that has the form of a payment's id."""
     if not _ID.fullmatch(text):
         raise ArgumentTypeError(f"{text!r} is no payment id: pay_ and 26 characters")
     return text

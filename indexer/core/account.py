@@ -8,6 +8,7 @@ from solders.pubkey import Pubkey
 
 from indexer.core.types import (
     ASSOCIATED_TOKEN_PROGRAM,
+    MEMO_PROGRAMS,
     NATIVE_MINTS,
     SYSTEM_PROGRAM,
     TOKEN_2022_PROGRAM,
@@ -37,12 +38,10 @@ KNOWN_ADDRESSES: Final = (
     TOKEN_PROGRAMS
     | LOADERS
     | NATIVE_MINTS
+    | MEMO_PROGRAMS
     | {
         SYSTEM_PROGRAM,
         ASSOCIATED_TOKEN_PROGRAM,
-        "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo",
-        "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr",
-        "Memo4c2pN8afCj432Lb7RMVKi9PbQnnW7ewFFaV3oAH",
         "ComputeBudget111111111111111111111111111111",
         "AddressLookupTab1e1111111111111111111111111",
         "Stake11111111111111111111111111111111111111",

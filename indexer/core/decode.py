@@ -1,4 +1,4 @@
-"""The answers of `getTransaction` and `getBlock` (`encoding: "json"`), read into values.
+"""The answer of `getTransaction` (`encoding: "json"`), read into values.
 
 Only the plain `json` encoding is understood: `jsonParsed` drops the extra accounts of System
 transfers, which is where references live. Legacy, v0 (with lookup tables) and v1 transactions
@@ -6,11 +6,12 @@ come in the same form; keys loaded from tables follow the static keys, writable 
 balances count along that list. A node may leave parts out; what is then unknown is returned as
 `Undecided`, never guessed.
 
-Source: Solana JSON-RPC, getTransaction and getBlock.
+Blocks are not read here: see `watching`.
+
+Source: Solana JSON-RPC, getTransaction.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -90,46 +91,19 @@ class _SignedMessage(_Struct):
     message: _Message
 
 
-class _Landed(_Struct):
-    """What getTransaction's result and each transaction of getBlock have in common."""
-
+class _TransactionAnswer(_Struct, kw_only=True):
     transaction: _SignedMessage
     meta: _Meta | None = None
     version: Literal["legacy"] | _Unsigned = "legacy"
-
-
-class _TransactionAnswer(_Landed, kw_only=True):
     slot: _Slot
     block_time: int | None = None
     transaction_index: _Slot | None = None
 
 
-class _BlockAnswer(_Struct):
-    parent_slot: _Unsigned
-    transactions: list[_Landed]
-    block_time: int | None = None
-
-
 _transaction_decoder = msgspec.json.Decoder(_TransactionAnswer)
-_block_decoder = msgspec.json.Decoder(_BlockAnswer)
 
 #: What goes wrong with bytes that are no such answer; the last is JSON nested without end.
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, DecodeError, RecursionError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """A block and its transactions, in order.
-
-    Attributes:
-        parent_slot: the slot of the block before it; the slots between were skipped.
-        block_time: unix seconds; None when the node does not know.
-    """
-
-    slot: int
-    parent_slot: int
-    block_time: int | None
-    transactions: tuple[Transaction | Undecided, ...]
 
 
 def decode_transaction(raw: bytes, *, signature: str | None = None) -> Transaction | Undecided:
@@ -145,30 +119,9 @@ def decode_transaction(raw: bytes, *, signature: str | None = None) -> Transacti
     try:
         answer = _transaction_decoder.decode(raw)
         _check_asked_for(answer, signature)
-        return _transaction(answer, answer.slot, answer.block_time, answer.transaction_index)
+        return _transaction(answer)
     except _UNREADABLE as error:
         raise DecodeError(f"unreadable transaction: {error}", payload=raw) from error
-
-
-def decode_block(raw: bytes, *, slot: int) -> Block:
-    """The block in the `result` of getBlock with `transactionDetails: "full"`.
-
-    Raises:
-        DecodeError: the bytes do not have the shape of a block; carries them.
-    """
-    try:
-        answer = _block_decoder.decode(raw)
-        return Block(
-            slot=slot,
-            parent_slot=answer.parent_slot,
-            block_time=answer.block_time,
-            transactions=tuple(
-                _transaction(landed, slot, answer.block_time, index)
-                for index, landed in enumerate(answer.transactions)
-            ),
-        )
-    except _UNREADABLE as error:
-        raise DecodeError(f"unreadable block {slot}: {error}", payload=raw) from error
 
 
 def _check_asked_for(answer: _TransactionAnswer, signature: str | None) -> None:
@@ -176,14 +129,9 @@ def _check_asked_for(answer: _TransactionAnswer, signature: str | None) -> None:
         raise DecodeError(f"asked for {signature}, got another transaction")
 
 
-def _transaction(
-    landed: _Landed, slot: int, block_time: int | None, index: int | None
-) -> Transaction | Undecided:
-    signatures, message, meta = (
-        landed.transaction.signatures,
-        landed.transaction.message,
-        landed.meta,
-    )
+def _transaction(answer: _TransactionAnswer) -> Transaction | Undecided:
+    signed, meta = answer.transaction, answer.meta
+    signatures, message = signed.signatures, signed.message
     if not signatures:
         raise DecodeError("the transaction has no signature")
     if meta is None:
@@ -195,10 +143,10 @@ def _transaction(
     _check_lamports(meta, keys)
     return Transaction(
         signature=signatures[0],
-        slot=slot,
-        index=index,
-        block_time=block_time,
-        version=landed.version,
+        slot=answer.slot,
+        index=answer.transaction_index,
+        block_time=answer.block_time,
+        version=answer.version,
         failed=meta.err is not None,
         fee=meta.fee,
         keys=keys,

@@ -18,6 +18,14 @@ NATIVE_MINT: Final = "So11111111111111111111111111111111111111112"
 #: The mint of wrapped SOL under Token-2022.
 NATIVE_MINT_2022: Final = "9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9"
 NATIVE_MINTS: Final = frozenset({NATIVE_MINT, NATIVE_MINT_2022})
+#: The programs that write a text into a transaction, old and new. Source: SPL Memo.
+MEMO_PROGRAMS: Final = frozenset(
+    {
+        "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo",
+        "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr",
+        "Memo4c2pN8afCj432Lb7RMVKi9PbQnnW7ewFFaV3oAH",
+    }
+)
 
 
 class Provider(StrEnum):
@@ -73,8 +81,8 @@ class EventType(StrEnum):
 class Reason(StrEnum):
     """Why a verdict is what it is, and why a payment waits for a person.
 
-    The first group explains a credit of nothing and never asks for a person by itself. The
-    second marks numbers that a machine should not settle on.
+    The first group explains a credit, mostly one of nothing, and never asks for a person by
+    itself. The second marks numbers that a machine should not settle on.
     """
 
     FAILED_TRANSACTION = "failed_transaction"
@@ -82,6 +90,7 @@ class Reason(StrEnum):
     WRONG_MINT = "wrong_mint"
     WRONG_RECIPIENT = "wrong_recipient"
     OWN_FUNDS = "own_funds"
+    MATCHED = "matched_by_person"
 
     AUXILIARY_ACCOUNT = "auxiliary_account"
     ALREADY_ALLOCATED = "already_allocated"
@@ -93,3 +102,15 @@ class Reason(StrEnum):
     LATE_AFTER_GRACE = "late_after_grace"
     PAID_AFTER_CANCEL = "paid_after_cancel"
     PAID_AGAIN = "paid_again"
+
+
+class DecisionKind(StrEnum):
+    """What a person may say of one transaction of one payment.
+
+    Accepted: its credit counts as if nothing were in doubt. Refused: it counts for nothing.
+    Matched: it names no reference, and pays this payment all the same.
+    """
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    MATCHED = "matched"

@@ -1,8 +1,11 @@
-"""What one finalized transaction means for one payment, with the numbers that say why."""
+"""What one finalized transaction means for one payment, with the numbers that say why.
+
+Beside it stand what is not final yet, and what a person said of it.
+"""
 
 from dataclasses import dataclass
 
-from indexer.core.types import Reason
+from indexer.core.types import DecisionKind, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,3 +88,19 @@ class Sighting:
     signature: str
     slot: int
     credit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a person said of one transaction of one payment; made once, never taken back.
+
+    Attributes:
+        note: why, in the person's words; None when nothing was said.
+        decided_at: unix seconds.
+    """
+
+    payment_id: str
+    signature: str
+    kind: DecisionKind
+    note: str | None
+    decided_at: int

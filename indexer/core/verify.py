@@ -22,10 +22,13 @@ share its Δ: together they are never credited more than it gained.
 
 A credit is `clean`, and may settle without a person, when D is nothing, the books balance, and
 nothing undecodable touches R's accounts of X.
+
+A transaction that names no payment pays none by itself. A person may say whose it is: that
+binds its transfers as S would have (`verify_matched`), and B, D and Δ still cap the credit.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from indexer.core.legs import Ledger, Movement, Opaque, read_ledger
@@ -69,6 +72,48 @@ def verify(
             remaining -= verdict.credit
             verdicts[terms.id] = verdict
     return tuple(verdicts[terms.id] for terms in named)
+
+
+def arrivals(terms: Terms, transaction: Transaction) -> tuple[CreditedLeg, ...]:
+    """The transfers that brought a payment's asset to where it belongs, whomever they name.
+
+    From somebody else, and with something in them; none where the transaction failed.
+    """
+    if transaction.failed:
+        return ()
+    account = _account_for(terms, transaction)
+    legs = [
+        _credited_leg(movement, account.net[position])
+        for position, movement in account.inflows.items()
+        if position in account.allocation
+    ]
+    return tuple(leg for leg in legs if leg.net > 0)
+
+
+def verify_matched(terms: Terms, transaction: Transaction, *, block_time: int | None) -> Verdict:
+    """The verdict for a payment that the transaction does not name, and a person says it pays.
+
+    The person takes the place of the reference and of nothing else: every transfer of the asset
+    to where it belongs is bound, and the credit is reckoned by the same rule. What would have
+    been in doubt is told among the reasons, but the person has seen it: the verdict is clean.
+    """
+    if transaction.failed:
+        return _verdict(terms, transaction, block_time, reasons={Reason.FAILED_TRANSACTION})
+    account = _account_for(terms, transaction)
+    verdict = _judge(terms, account, max(0, account.delta), block_time)
+    reasons = tuple(sorted({*verdict.reasons, Reason.MATCHED}))
+    return replace(verdict, clean=True, reasons=reasons)
+
+
+def _account_for(terms: Terms, transaction: Transaction) -> "_Account":
+    """The payment's account, with every transfer that may pay it allocated to it."""
+    ledger, books = read_ledger(transaction), _Balances(transaction)
+    allocation = {
+        position: terms
+        for position, movement in enumerate(ledger.movements)
+        if movement.transfer and _pays(movement, terms, books)
+    }
+    return _Account(terms.recipient, terms.asset.mint, transaction, ledger, books, allocation)
 
 
 # ---------------------------------------------------------------------- who gets which leg

@@ -1,13 +1,12 @@
 import copy
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from indexer.core.decode import decode_block, decode_transaction
+from indexer.core.decode import decode_transaction
 from indexer.core.transaction import Instruction, Missing, TokenBalance, Transaction, Undecided
 from indexer.core.types import AMOUNT_MAX, SYSTEM_PROGRAM, TOKEN_PROGRAM
 from indexer.errors import DecodeError
@@ -376,46 +375,12 @@ def refusal(read: Callable[[bytes], object], raw: bytes) -> DecodeError | None:
 @settings(max_examples=400, deadline=None)
 @given(raw=spoiled() | st.binary(max_size=60))
 def test_whatever_the_bytes_are_they_are_read_or_refused(raw: bytes) -> None:
-    """Neither reader raises anything but `DecodeError`, and that carries the bytes."""
-    for error in (refusal(decode_transaction, raw), refusal(partial(decode_block, slot=1), raw)):
-        if error is not None:
-            assert error.payload == raw
-            assert str(error).startswith("unreadable ")
+    """Nothing but `DecodeError` is raised, and that carries the bytes."""
+    error = refusal(decode_transaction, raw)
 
-
-# --------------------------------------------------------------------------------- blocks
-
-
-def test_a_block_is_read_in_order() -> None:
-    landed = [{k: each[k] for k in ("transaction", "meta", "version")} for each in (PAID, PAID)]
-    raw = bytes_of(
-        {"parentSlot": 6, "blockTime": 5, "transactions": [*landed, {**PAID, "meta": None}]}
-    )
-
-    block = decode_block(raw, slot=8)
-
-    first, second, third = block.transactions
-    assert (block.slot, block.parent_slot, block.block_time) == (8, 6, 5)
-    assert isinstance(first, Transaction)
-    assert isinstance(second, Transaction)
-    assert (first.slot, first.index, second.index, first.block_time) == (8, 0, 1, 5)
-    assert isinstance(third, Undecided)
-
-
-@pytest.mark.parametrize(
-    ("block", "says"),
-    [
-        ({"transactions": []}, "parentSlot"),
-        ({"parentSlot": 1}, "transactions"),
-        ({"parentSlot": 1, "transactions": [PAID["transaction"]]}, "transaction"),
-        ({"parentSlot": 1, "transactions": [_failed({**PAID, "transaction": {}})]}, "signatures"),
-    ],
-)
-def test_what_is_no_block_is_refused_by_name(block: Any, says: str) -> None:
-    with pytest.raises(DecodeError, match=f"unreadable block 8: .*{says}") as refused:
-        decode_block(bytes_of(block), slot=8)
-
-    assert refused.value.payload == bytes_of(block)
+    if error is not None:
+        assert error.payload == raw
+        assert str(error).startswith("unreadable ")
 
 
 # ----------------------------------------------------------------------- real clusters

@@ -1,5 +1,6 @@
 import itertools
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,14 @@ from hypothesis import given, settings, strategies as st
 
 from indexer.core import events
 from indexer.core.payment import Payment, State, Terms
-from indexer.core.settle import REVIEW_REASONS, TRANSITIONS, advance, cancel, fold
+from indexer.core.settle import (
+    REVIEW_REASONS,
+    TRANSITIONS,
+    advance,
+    cancel,
+    fold,
+    questions,
+)
 from indexer.core.types import EventType, Paid, Reason, Status
 from indexer.core.verdict import Verdict
 from indexer.errors import InvariantError
@@ -26,6 +34,8 @@ def folded(
     frontier_time: int | None = None,
     sighted: bool = False,
     canceled_at: int | None = None,
+    accepted: Collection[str] = (),
+    refused: Collection[str] = (),
 ) -> State:
     return fold(
         terms,
@@ -33,6 +43,8 @@ def folded(
         frontier_time=frontier_time,
         sighted=sighted,
         canceled_at=canceled_at,
+        accepted=accepted,
+        refused=refused,
     )
 
 
@@ -242,6 +254,106 @@ def test_amounts_add_up_beyond_what_one_transfer_can_move() -> None:
     assert (state.received, state.paid) == (3 * most, Paid.OVER)
 
 
+# ------------------------------------------------------------------------------- decisions
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "facts", "status", "late", "review"),
+    [
+        ([doubtful(name="a")], {"accepted": "a"}, Status.SETTLED, False, ()),
+        ([doubtful(name="a", block_time=LATE)], {"accepted": "a"}, Status.SETTLED, True, ()),
+        # However late it came.
+        ([verdict(name="a", block_time=TOO_LATE)], {"accepted": "a"}, Status.SETTLED, True, ()),
+        (
+            [verdict(name="a", block_time=TOO_LATE)],
+            {"accepted": "a", "frontier_time": TOO_LATE},
+            Status.SETTLED,
+            True,
+            (),
+        ),
+        # A part is a part.
+        ([doubtful(400, name="a")], {"accepted": "a"}, Status.PENDING, False, ()),
+        ([doubtful(400, name="a"), verdict(600)], {"accepted": "a"}, Status.SETTLED, False, ()),
+        # The others are asked about as before.
+        (
+            [doubtful(name="a"), doubtful(1, name="b")],
+            {"accepted": "a"},
+            Status.SETTLED,
+            False,
+            (Reason.DEBITED,),
+        ),
+        ([verdict(name="a"), verdict(name="b")], {"accepted": "b"}, Status.SETTLED, False, ()),
+        ([verdict(name="a")], {"accepted": "a", "canceled_at": 1}, Status.CANCELED, False, ()),
+        ([verdict(name="a")], {"refused": "a", "canceled_at": 1}, Status.CANCELED, False, ()),
+        # What was refused is as if it were not there.
+        ([doubtful(name="a")], {"refused": "a"}, Status.PENDING, False, ()),
+        ([doubtful(name="a")], {"refused": "a", "sighted": True}, Status.PROCESSING, False, ()),
+        ([doubtful(name="a")], {"refused": "a", "frontier_time": LATE}, Status.EXPIRED, False, ()),
+        ([verdict(name="a", block_time=TOO_LATE)], {"refused": "a"}, Status.PENDING, False, ()),
+        ([doubtful(name="a", block_time=LATE)], {"refused": "a"}, Status.PENDING, False, ()),
+        (
+            [doubtful(name="a", block_time=LATE), verdict(name="b", slot=200, block_time=LATE)],
+            {"refused": "a"},
+            Status.SETTLED,
+            True,
+            (),
+        ),
+        ([verdict(name="a"), verdict(name="b")], {"refused": "b"}, Status.SETTLED, False, ()),
+        (
+            [verdict(0, name="a", reasons=(Reason.BOOKS,))],
+            {"refused": "a"},
+            Status.PENDING,
+            False,
+            (),
+        ),
+        # A decision about what is not there says nothing.
+        (
+            [doubtful(name="a")],
+            {"accepted": "z", "refused": "y"},
+            Status.PROCESSING,
+            False,
+            (Reason.DEBITED,),
+        ),
+    ],
+)
+def test_what_a_person_decides_counts(
+    verdicts: list[Verdict], facts: dict[str, Any], status: Status, late: bool, review: Any
+) -> None:
+    state = folded(*verdicts, **facts)
+
+    assert (state.status, state.late, state.review) == (status, late, review)
+    assert state.received == sum(v.credit for v in verdicts)
+
+
+def test_money_that_was_refused_did_arrive() -> None:
+    state = folded(verdict(name="a"), verdict(name="b"), refused=("b",))
+
+    assert (state.status, state.received, state.paid) == (Status.SETTLED, 2 * AMOUNT, Paid.OVER)
+    assert folded(doubtful(name="a"), refused=("a",)).paid is Paid.EXACT
+
+
+def test_a_questions_reasons_stand_beside_its_signature() -> None:
+    verdicts = [
+        verdict(name="a"),
+        verdict(name="b", slot=101),
+        doubtful(1, name="c", slot=102),
+        verdict(0, name="d", slot=103, reasons=(Reason.NOT_BOUND, Reason.UNDECODABLE)),
+    ]
+
+    asked = questions(TERMS, verdicts[::-1], canceled_at=None, refused=("d",))
+
+    assert list(asked.items()) == [("b", (Reason.PAID_AGAIN,)), ("c", (Reason.DEBITED,))]
+
+
+def test_accepting_what_came_first_makes_the_next_one_a_second_payment() -> None:
+    verdicts = [doubtful(name="a", block_time=5), verdict(name="b", slot=200, block_time=9)]
+
+    before, after = folded(*verdicts), folded(*verdicts, accepted=("a",))
+
+    assert (before.settled_at, before.review) == (9, (Reason.DEBITED,))
+    assert (after.settled_at, after.review) == (5, (Reason.PAID_AGAIN,))
+
+
 # ---------------------------------------------------------------------------------- cancel
 
 
@@ -264,6 +376,19 @@ def test_canceling_gives_the_state_that_the_facts_will_give(verdicts: list[Verdi
 
     assert canceled.state == folded(*verdicts, canceled_at=55)
     assert advance(canceled, folded(*verdicts, canceled_at=55)) is canceled
+
+
+@pytest.mark.parametrize("answer", ["accepted", "refused"])
+def test_money_that_was_decided_on_asks_nothing_of_who_cancels(answer: str) -> None:
+    verdicts = [doubtful(400, name="a"), verdict(1, name="b")]
+    decided: dict[str, Any] = {answer: ("a",)}
+    payment = advance(Payment(terms=TERMS), folded(*verdicts[:1], **decided))
+
+    assert cancel(payment, 55, decided=400).state == folded(
+        *verdicts[:1], canceled_at=55, **decided
+    )
+    payment = advance(payment, folded(*verdicts, **decided))
+    assert cancel(payment, 55, decided=400).state == folded(*verdicts, canceled_at=55, **decided)
 
 
 # ------------------------------------------------------------------------ any set of facts
@@ -374,3 +499,84 @@ def test_failed_transactions_change_nothing(verdicts: list[Verdict], failed: int
     ]
 
     assert folded(*verdicts, *junk) == folded(*verdicts)
+
+
+@st.composite
+def decisions_on(draw: st.DrawFn, verdicts: list[Verdict]) -> tuple[list[str], list[str]]:
+    """What was accepted and what was refused; a transaction is decided on once."""
+    answers = {v.signature: draw(st.sampled_from(["", "yes", "no"])) for v in verdicts}
+    names = draw(st.permutations(sorted(answers)))
+    return (
+        [name for name in names if answers[name] == "yes"],
+        [name for name in names if answers[name] == "no"],
+    )
+
+
+@given(verdicts=verdict_sets(), data=st.data(), frontier=st.none() | TIMES, sighted=st.booleans())
+def test_the_order_of_decisions_does_not_matter(
+    verdicts: list[Verdict], data: st.DataObject, frontier: int | None, sighted: bool
+) -> None:
+    accepted, refused = data.draw(decisions_on(verdicts))
+    facts: dict[str, Any] = {"frontier_time": frontier, "sighted": sighted}
+
+    state = folded(*verdicts, accepted=accepted, refused=refused, **facts)
+
+    shuffled = data.draw(st.permutations(verdicts))
+    assert state == folded(*shuffled, accepted=accepted[::-1], refused=set(refused), **facts)
+    others = [v for v in verdicts if v.signature not in refused]
+    assert replace(state, received=0, paid=Paid.NONE) == replace(
+        folded(*others, accepted=accepted, **facts), received=0, paid=Paid.NONE
+    )
+    good = [
+        v for v in others if v.signature in accepted or (v.clean and (v.block_time or 0) < TOO_LATE)
+    ]
+    assert (state.status is Status.SETTLED) == (sum(v.credit for v in good) >= AMOUNT)
+
+
+@given(verdicts=verdict_sets(), data=st.data(), canceled_at=st.none() | st.just(1))
+def test_the_questions_together_are_the_review(
+    verdicts: list[Verdict], data: st.DataObject, canceled_at: int | None
+) -> None:
+    accepted, refused = data.draw(decisions_on(verdicts))
+    facts: dict[str, Any] = {
+        "canceled_at": canceled_at,
+        "accepted": accepted,
+        "refused": refused,
+    }
+
+    asked = questions(TERMS, verdicts, **facts)
+
+    state = folded(*verdicts, **facts)
+    assert tuple(sorted({reason for each in asked.values() for reason in each})) == state.review
+    assert asked.keys().isdisjoint({*accepted, *refused})
+    answered = {**facts, "accepted": [*accepted, *asked]}
+    assert set(folded(*verdicts, **answered).review) <= {Reason.PAID_AGAIN}
+
+
+@settings(max_examples=300)
+@given(verdicts=verdict_sets(), data=st.data())
+def test_facts_and_decisions_that_come_one_by_one_lead_where_they_lead_at_once(
+    verdicts: list[Verdict], data: st.DataObject
+) -> None:
+    """A person is asked before she decides, and does not take back what was settled."""
+    payment, known = Payment(terms=TERMS), list[Verdict]()
+    accepted, refused, frontier = list[str](), list[str](), 0
+    for each in data.draw(st.permutations(verdicts)):
+        known.append(each)
+        frontier = max(frontier, data.draw(st.just(0) | TIMES))
+        for _ in range(2):
+            facts: dict[str, Any] = {"accepted": accepted, "refused": refused}
+            payment = advance(payment, folded(*known, frontier_time=frontier, **facts))
+            asked = questions(TERMS, known, canceled_at=None, **facts)
+            if not asked or data.draw(st.booleans()):
+                continue
+            name = data.draw(st.sampled_from(sorted(asked)))
+            would_be = folded(*known, accepted=accepted, refused=[*refused, name])
+            may_refuse = payment.state.status is not Status.SETTLED or (
+                would_be.status is Status.SETTLED
+            )
+            (refused if may_refuse and data.draw(st.booleans()) else accepted).append(name)
+
+    final = folded(*verdicts, frontier_time=frontier, accepted=accepted, refused=refused)
+
+    assert advance(payment, final).state in (final, replace(final, status=Status.EXPIRED))

@@ -6,6 +6,7 @@ import pytest
 from indexer import cluster
 from indexer.cluster import SameCluster
 from indexer.errors import ConfigError
+from store import deployment
 from tests.chain import key
 from tests.indexer.stage import Stage, stage
 from tests.servers.fake_rpc import http
@@ -73,3 +74,17 @@ async def test_until_one_answers_it_says_why_nothing_is_read(
 
         assert "503" in (same.problem or "")
         assert not same.known.is_set()
+
+
+async def test_all_are_compared_and_nothing_is_written(tmp_path: Path) -> None:
+    async with stage(tmp_path, nodes=2) as it:
+        await cluster.check_all(it.database, it.rpc)
+        assert await deployment.get(it.database, "genesis_hash") is None
+
+        await until_known(it)
+        it.nodes[0].fail("getGenesisHash", http(503), times=1)
+        await cluster.check_all(it.database, it.rpc)
+
+        it.chain.genesis_hash = key("another genesis")
+        with pytest.raises(ConfigError, match="another AXIOM_DATABASE_URL"):
+            await cluster.check_all(it.database, it.rpc)

@@ -68,6 +68,19 @@ async def test_one_that_concerns_nobody_is_not_written(tmp_path: Path) -> None:
         assert it.woken == []
 
 
+async def test_who_wants_to_know_more_gets_what_was_read(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        found, missing = it.pay(order), Found(signature=forged("missing"), slot=FINAL_SLOT)
+
+        reads, unread = await it.pipeline.examine([found, missing])
+
+        assert [read.transaction.signature for read in reads] == [found.signature]
+        assert [each.found for each in unread] == [missing]
+        assert await it.events(order) == ["created", "settled"]
+        assert [letter.signature for letter in await it.letters()] == [missing.signature]
+
+
 async def test_one_transaction_may_pay_two_payments(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
         one, two = await it.expect(name="one"), await it.expect(name="two")
@@ -483,6 +496,7 @@ async def test_an_expired_payment_takes_late_money_or_stays_expired(
     async with stage(tmp_path) as it:
         order = await it.expect()
         it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 10
+        await it.check(order)
         await it.sweeper().sweep(WATCH_KEY)
         assert await it.events(order) == ["created", "expired"]
         found = it.pay(order, slot=FINAL_SLOT - 1, block_time=paid_at)
@@ -497,8 +511,22 @@ async def test_an_expired_payment_stays_so_when_dust_comes(tmp_path: Path) -> No
     async with stage(tmp_path) as it:
         order = await it.expect()
         it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 10
+        await it.check(order)
         await it.sweeper().sweep(WATCH_KEY)
 
         await it.settle(it.pay(order, amount=1, slot=FINAL_SLOT - 1))
 
         assert await it.events(order) == ["created", "expired", "partially_paid"]
+
+
+async def test_where_several_must_agree_one_list_does_not_say_what_time_it_was(
+    tmp_path: Path,
+) -> None:
+    async with stage(tmp_path, nodes=3, quorum=2) as it:
+        order = await it.expect()
+        told = replace(it.pay(order), block_time=order.terms.expires_at + 5)
+
+        await it.settle(told)
+
+        state = (await it.record(order)).payment.state
+        assert (state.status, state.late) == (Status.SETTLED, False)

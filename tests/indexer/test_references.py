@@ -39,6 +39,8 @@ from tests.servers.fake_rpc import Call, eventually, http, result, rpc_error
 LISTING = "getSignaturesForAddress"
 CREATED_AT = BLOCK_TIME - 100
 GRACE_ENDS = EXPIRES_AT + GRACE_S
+#: Until then a node may list what it did not list when the grace time was over.
+ALL_LISTED = GRACE_ENDS + payments.LISTED_LATE_S
 
 
 @pytest.fixture(autouse=True)
@@ -456,7 +458,10 @@ async def test_late_money_without_watch_key_settles_within_the_grace_time(tmp_pa
         assert await due_at(it, order) is None
 
 
-@pytest.mark.parametrize(("block_time", "is_over"), [(GRACE_ENDS, False), (GRACE_ENDS + 1, True)])
+@pytest.mark.parametrize(
+    ("block_time", "is_over"),
+    [(GRACE_ENDS + 1, False), (ALL_LISTED, False), (ALL_LISTED + 1, True)],
+)
 async def test_after_the_grace_time_there_is_one_last_check(
     tmp_path: Path, block_time: int, is_over: bool
 ) -> None:
@@ -477,7 +482,7 @@ async def test_money_after_the_grace_time_is_for_a_person(tmp_path: Path) -> Non
     async with stage(tmp_path) as it:
         order = await expired(it)
         pay_without_watch_key(it, order, slot=1_200, block_time=GRACE_ENDS + 1)
-        end_at(it, 1_201, GRACE_ENDS + 2)
+        end_at(it, 1_201, ALL_LISTED + 1)
 
         await it.check(order)
 

@@ -18,7 +18,7 @@ from indexer.core.types import Status
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
-from store import cursors, events as event_log, migrate, payments
+from store import cursors, events as event_log, health, migrate, payments
 from store.database import Database, open_database
 from store.events import StoredEvent
 from store.payments import Record
@@ -78,6 +78,15 @@ class Deployment:
         if self._task.done():
             self._task.result()
         waiting.cancel()
+
+    async def listening(self) -> None:
+        """Waits until the first daemon over this database says that doorbells ring."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                reports = {r.component: r.problem for r in await health.all_of(self.database)}
+                if reports.get("pubsub:0", "not started") is None:
+                    return
+                await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
         """Ends the daemon in order, and raises what it died of."""

@@ -35,6 +35,9 @@ OF_TIME = Stories()
 
 CANCELED: Events = (EventType.CANCELED,)
 
+#: Seconds in which a payment is made in time also while the machine has other things to do.
+IN_TIME_S = 8
+
 #: In a nonce account's data, behind version, state and authority.
 _NONCE_AT = 4 + 4 + 32
 
@@ -49,7 +52,7 @@ async def what_nobody_pays_expires(market: Market) -> Told:
 
 @OF_TIME.add
 async def a_part_that_came_in_time_does_not_keep_it_from_expiring(market: Market) -> Told:
-    payment = await market.ask(expires_in_s=3)
+    payment = await market.ask(expires_in_s=IN_TIME_S)
     part = await market.pays(payment, amount=AMOUNT // 2)
     await market.deployment.until(payment, Status.EXPIRED)
     return payment, Ending(
@@ -124,7 +127,7 @@ async def what_is_paid_twice_within_the_grace_time_settles_once(market: Market) 
 
 @OF_TIME.add
 async def a_rest_that_comes_late_makes_all_of_it_late(market: Market) -> Told:
-    payment = await market.ask(expires_in_s=3)
+    payment = await market.ask(expires_in_s=IN_TIME_S)
     part = await market.pays(payment, amount=AMOUNT - 1)
     await market.deployment.until(payment, Status.EXPIRED)
     rest = await market.pays(payment, amount=2)
@@ -156,7 +159,7 @@ async def what_is_paid_after_the_grace_time_is_for_a_person(market: Market) -> T
 
 @OF_TIME.add
 async def a_part_after_the_grace_time_does_not_complete_it(market: Market) -> Told:
-    payment = await market.ask(expires_in_s=3, grace_s=0)
+    payment = await market.ask(expires_in_s=IN_TIME_S, grace_s=0)
     part = await market.pays(payment, amount=AMOUNT - 1)
     await _until_too_late(market, payment)
     rest = await market.pays(payment, amount=1)
@@ -173,7 +176,7 @@ async def a_part_after_the_grace_time_does_not_complete_it(market: Market) -> To
 
 @OF_TIME.add
 async def what_was_settled_in_time_is_not_late_for_what_comes_after(market: Market) -> Told:
-    payment = await market.ask(expires_in_s=3, grace_s=0)
+    payment = await market.ask(expires_in_s=IN_TIME_S, grace_s=0)
     signature = await market.pays(payment)
     await _until_too_late(market, payment)
     more = await market.pays(payment, amount=7)

@@ -34,7 +34,7 @@ either_node = pytest.mark.parametrize("is_strict", [True, False], ids=["strict_n
 async def deployment_behind(
     surfnet: Surfnet, folder: Path, *, is_strict: bool, ws_url: str | None = None
 ) -> AsyncIterator[tuple[Deployment, LateNode]]:
-    """A daemon that has swept once, and its node, where nothing more becomes final."""
+    """A daemon that has swept, and listens if it can, and its node: nothing more becomes final."""
     async with (
         LateNode.before(surfnet.rpc_url, is_strict=is_strict) as node,
         Deployment.over(surfnet, folder) as deployment,
@@ -43,8 +43,9 @@ async def deployment_behind(
         settings = replace(deployment.settings, rpc_urls=(node.url,), ws_urls=ws_urls)
         await deployment.start(settings=settings)
         await deployment.swept_past(0)
-        async with Cluster(surfnet.rpc_url) as cluster:
-            node.final_up_to = await cluster.slot("finalized")
+        if ws_url is None:
+            await deployment.listening()
+        await node.hold()
         yield deployment, node
 
 

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from indexer import sweep
 from indexer.core.creation import solana_pay_url
-from indexer.core.types import Reason, Status
+from indexer.core.types import Commitment, Reason, Status
 from indexer.demo.cluster import Cluster
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
@@ -43,13 +43,16 @@ def test_around_the_deadline(told: Outcomes, name: str) -> None:
 
 
 async def test_what_was_paid_in_time_settles_however_late_we_learn_of_it(
-    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path
+    own_surfnet: Surfnet, own_cluster: Cluster, tmp_path: Path
 ) -> None:
     """Nobody was watching while it was paid and while its time ran out."""
-    async with Deployment.over(surfnet, tmp_path) as deployment:
-        payment = await deployment.create("0.01", expires_in_s=2)
-        await wallet.pay(solana_pay_url(payment))
-        await _until_block_time(cluster, payment.terms.expires_at + 1)
+    payer = await Wallet.funded(own_cluster)
+    async with Deployment.over(own_surfnet, tmp_path) as deployment:
+        payment = await deployment.create("0.01")
+        signature = await payer.pay(solana_pay_url(payment))
+        await own_cluster.landed([signature], Commitment.FINALIZED)
+        await own_cluster.travel_to_time(payment.terms.expires_at + HOUR_S)
+        await _until_block_time(own_cluster, payment.terms.expires_at + 1)
         await deployment.start()
 
         record = await deployment.until(payment, Status.SETTLED)

@@ -171,7 +171,7 @@ async def test_the_daemon_goes_on_and_says_what_it_set_aside(tmp_path: Path) -> 
         async with running(settings, api=True) as daemon:
             problems = await daemon.until_ready("degraded", "dead_letters")
             assert problems["dead_letters"].startswith("1 transaction")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while (await it.letters())[0].next_try_at is not None:
                     await asyncio.sleep(0.05)
             (letter,) = await it.letters()

@@ -194,8 +194,16 @@ async def test_references_are_watched_while_money_may_still_count(database: Data
         return [key(f"reference {number}") for number in numbers]
 
     assert await watched(GRACE_ENDS) == references([*open_ones, Status.EXPIRED])
-    assert await watched(GRACE_ENDS + 1) == references(open_ones)
     assert await watched(GRACE_ENDS, limit=1) == references([Status.EXPIRED])
+    assert await watched(GRACE_ENDS + payments.LOOKED_AFTER_S + 1) == references(open_ones)
+
+    # The clock alone does not end it: what was paid in time may not be final yet.
+    all_seen = GRACE_ENDS + payments.LISTED_LATE_S + 1
+    for block_time, wanted in ((all_seen - 1, [*open_ones, Status.EXPIRED]), (all_seen, open_ones)):
+        [reference] = references([Status.EXPIRED])
+        frontier = Frontier(key=reference, slot=9, block_time=block_time, updated_at=NOW)
+        await database.write([cursors.advance(frontier)])
+        assert await watched(all_seen + 1) == references(wanted)
 
 
 async def test_watch_keys_are_listed_while_money_may_still_count(database: Database) -> None:

@@ -1,12 +1,16 @@
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
-from indexer.cli.command import CommandFailed, bounds_of, database_of
-from indexer.errors import SchemaMismatch
+from indexer.cli.command import CommandFailed, bounds_of, chain_of, database_of, unix_s
+from indexer.errors import ConfigError, SchemaMismatch
 from indexer.settings import Settings
-from store import migrate
+from store import deployment, migrate
 from store.database import open_database
+from tests.indexer.daemons import settings_for
+from tests.indexer.stage import stage
+from tests.servers.fake_rpc import http
 
 
 async def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
@@ -37,3 +41,47 @@ def test_the_bounds_of_an_endpoint_are_the_settings() -> None:
     bounds = bounds_of(Settings(rpc_concurrency=3, rpc_rate=7))
 
     assert (bounds.concurrency, bounds.rate) == (3, 7)
+
+
+async def test_endpoints_of_the_same_cluster_are_opened(tmp_path: Path) -> None:
+    """One that is down says nothing; who needs it will be told."""
+    async with stage(tmp_path, nodes=2) as it:
+        await deployment.put_once(it.database, "genesis_hash", it.chain.genesis_hash)
+        it.nodes[1].fail("getGenesisHash", http(500), times=None)
+        settings = settings_for(tmp_path, *it.nodes, verify_quorum=2)
+
+        async with chain_of(settings, it.database) as rpc:
+            assert rpc.quorum == 2
+            assert await rpc.finalized_slot()
+
+
+async def test_an_endpoint_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it:
+        await deployment.put_once(it.database, "genesis_hash", "another")
+
+        with pytest.raises(ConfigError, match="AXIOM_RPC_URLS: http://127"):
+            async with chain_of(settings_for(tmp_path, *it.nodes), it.database):
+                pass
+
+
+async def test_a_database_that_was_never_filled_belongs_to_no_cluster(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it, chain_of(settings_for(tmp_path, *it.nodes), it.database):
+        assert await deployment.get(it.database, "genesis_hash") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2026-11-22T20:00:00Z", 1_795_377_600),
+        ("2026-11-22T21:00:00+01:00", 1_795_377_600),
+    ],
+)
+def test_a_time_is_unix_seconds(text: str, seconds: int) -> None:
+    assert unix_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "now", "2026-11-22", "2026-11-22T20:00:00", "1795377600"])
+def test_a_time_without_a_zone_is_none(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is no time such as"):
+        unix_s(text)

@@ -31,7 +31,7 @@ def runs(pid: int) -> bool:
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while runs(pid):
             await asyncio.sleep(0.05)
 
@@ -120,4 +120,4 @@ async def test_its_secret_key_is_not_shown() -> None:
 async def test_the_websocket_is_open(surfnet: Surfnet) -> None:
     async with aiohttp.ClientSession() as http, http.ws_connect(surfnet.ws_url) as socket:
         await socket.send_json({"jsonrpc": "2.0", "id": 1, "method": "slotSubscribe"})
-        assert "jsonrpc" in await socket.receive_json(timeout=10)
+        assert "jsonrpc" in await socket.receive_json(timeout=30)
