@@ -180,6 +180,24 @@ class Hearing:
                     each.excused |= {} if excuse is None else {signature: excuse}
         return moved
 
+    async def _as_timed(self, read: Read, heard: Mapping[str, Heard]) -> Read:
+        """The transaction with that of its block times which is stored, where there are two.
+
+        Some nodes round the time of a block in one way in a list of signatures, and in another
+        when they are asked for it; the pipeline takes what it is given first.
+        """
+        signature, slot = read.transaction.signature, read.transaction.slot
+        for each in heard.values():
+            time = each.stored[signature].block_time if signature in each.stored else None
+            if time is None or read.block_time is None or time == read.block_time:
+                continue
+            is_listed = signature in each.listed
+            if abs(time - read.block_time) <= ROUNDED_S and not is_listed:
+                return replace(read, block_time=time)
+            if is_listed and time == await self._rpc.block_time(slot):
+                return replace(read, block_time=time)
+        return read
+
     def _tell(self, read: Read, named: Sequence[Record], heard: Mapping[str, Heard]) -> list[Moved]:
         """What one transaction means for each payment that is looked at; its money, if any."""
         signature, keys = read.transaction.signature, set(read.transaction.keys)

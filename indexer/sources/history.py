@@ -167,7 +167,7 @@ class _Walk:
         last, known = recent[-1], {row.signature for row in recent}
         above = next((row for row in reversed(recent) if row.slot > last.slot), None)
         if above is None:
-            return await self._page_below(recent, known)
+            return await self._page_in_first_slot(recent, known)
         page = await self._list_before(above.signature)
         names = {row.signature for row in page}
         if page and page[0].slot > above.slot:
@@ -178,6 +178,17 @@ class _Walk:
             return page
         # Nothing new: the end, or a page that was cut within the slot.
         return await self._page_below(recent, known)
+
+    async def _page_in_first_slot(
+        self, recent: Sequence[SignatureRow], known: set[str]
+    ) -> list[SignatureRow]:
+        """The same, while the newest slot is all that was listed: above it is the top."""
+        page = await self._page_below(recent, known)
+        if not page:
+            return page
+        top = await self._list_before(None)
+        missed = {row.signature for row in top} - {row.signature for row in page} - known
+        return top if missed else page
 
     async def _page_below(
         self, recent: Sequence[SignatureRow], known: set[str]
@@ -205,6 +216,8 @@ class _Walk:
         order = [row.signature for row in rows]
         if last.signature not in order:
             raise _PlaceLost("the node lost its place in the list of signatures")
+        if not known.issuperset(order[: order.index(last.signature)]):
+            return rows  # another order: what one lists above the last row, another had below it
         rest = rows[order.index(last.signature) + 1 :]
         if rest and known.issuperset(row.signature for row in rest):
             raise _PlaceLost("the list of signatures goes round in circles within a slot")

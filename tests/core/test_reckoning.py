@@ -29,9 +29,7 @@ TRUE = make_verdict(PAYMENT)
 FAILED = make_verdict(PAYMENT, name="failed", credit=0, reasons=[Reason.FAILED_TRANSACTION])
 
 
-def differences(
-    stored: Verdict | None, true: Verdict | None, **said: Any
-) -> list[Difference]:
+def differences(stored: Verdict | None, true: Verdict | None, **said: Any) -> list[Difference]:
     found = differing_verdicts(
         ID,
         {} if stored is None else {stored.signature: stored},

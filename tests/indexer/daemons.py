@@ -45,6 +45,7 @@ def hurry(replace_in: Callable[[Any, str, Any], object]) -> None:
     ):
         replace_in(module, name, 0.05)
     replace_in(sweep, "SWEEP_INTERVAL_S", 0.3)
+    replace_in(references, "FAILED_PAUSE_S", 0.3)
     for source in (endpoint, pubsub):
         replace_in(source, "backoff", partial(backoff, longest_s=0.5))
 

@@ -12,6 +12,7 @@ from indexer.audit import Audit, Report
 from indexer.core.payment import Asset, Payment
 from indexer.core.types import TOKEN_PROGRAM, Status
 from indexer.errors import SourceUnavailable
+from indexer.pipeline import settlement
 from indexer.sources import endpoint
 from indexer.sources.priority import Priority, present
 from store.database import Database, Rows, Statement
@@ -389,6 +390,23 @@ async def test_an_open_payment_whose_time_has_passed_is_behind(tmp_path: Path) -
 
         assert [remark.why for remark in report.behind] == ["it has not been expired yet"]
         assert report.is_clean
+
+
+@pytest.mark.parametrize(("chain_time", "is_right"), [(EXPIRES_AT, False), (EXPIRES_AT + 1, True)])
+async def test_a_payment_that_expired_before_its_time_is_found(
+    tmp_path: Path, chain_time: int, is_right: bool
+) -> None:
+    """Its event is there and its row agrees: only the chain's time says otherwise."""
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        record = await it.record(order)
+        await it.database.write(settlement(record, now=BLOCK_TIME, complete_to=EXPIRES_AT + 1))
+        it.chain.block_times[FINAL_SLOT] = chain_time
+
+        report = await audited(it)
+
+        expected = [] if is_right else [("payment.status", "expired", "pending")]
+        assert found(report) == expected
 
 
 async def test_a_difference_that_is_gone_at_the_next_look_was_none(

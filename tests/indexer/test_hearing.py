@@ -230,3 +230,39 @@ async def test_payments_of_others_are_judged_as_they_are_stored_now(tmp_path: Pa
         ([heard], _) = await hear(it, one)
 
         assert heard.verdicts[found.signature].credit == AMOUNT
+
+
+# ------------------------------------------------------------------------------------ the time
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked", "stored", "taken"),
+    [
+        (0, 0, 0, 0),
+        (0, 1, 0, 0),
+        (0, 1, 1, 1),  # a node that rounds in two ways: either is right
+        (0, 1, 2, 0),
+        (0, 0, -1, 0),
+    ],
+)
+async def test_either_way_to_ask_for_a_blocks_time_is_right(
+    tmp_path: Path, listed: int, asked: int, stored: int, taken: int
+) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        found = it.pay(order)
+        await it.settle(replace(found, block_time=BLOCK_TIME + stored))
+        row = {
+            "signature": found.signature,
+            "slot": FINAL_SLOT,
+            "err": None,
+            "blockTime": BLOCK_TIME + listed,
+        }
+        it.node.fail("getSignaturesForAddress", result([row]))
+        it.node.fail("getSignaturesForAddress", result([]))
+        it.node.fail("getSignaturesForAddress", result([row]))
+        it.chain.block_times[FINAL_SLOT] = BLOCK_TIME + asked
+
+        ([heard], _) = await hear(it, order)
+
+        assert heard.verdicts[found.signature].block_time == BLOCK_TIME + taken

@@ -17,7 +17,7 @@ from indexer.pipeline import Found
 from indexer.references import References, next_check_at
 from indexer.sources.priority import Priority, present
 from indexer.survey import OVERLAP_SLOTS
-from store import coverage, cursors, reference_checks
+from store import coverage, cursors, payments, reference_checks
 from store.database import Rows, Statement
 from tests.chain import BLOCK_TIME, sol_transfer
 from tests.indexer.stage import (

@@ -8,6 +8,7 @@ import pytest
 from indexer import watch as watch_module
 from indexer.errors import StoreUnavailable
 from indexer.watch import SUBSCRIPTIONS_MAX, SWEPT_PER_ROUND, Watched
+from store.payments import LISTED_LATE_S
 from tests.chain import key
 from tests.indexer.stage import AMOUNT, EXPIRES_AT, FINAL_SLOT, GRACE_S, WATCH_KEY, Stage, stage
 
@@ -59,11 +60,16 @@ async def test_an_expired_one_is_watched_until_its_grace_is_over(tmp_path: Path)
         await it.sweeper(order.terms.reference).sweep(order.terms.reference)
         assert await it.events(order) == ["created", "expired"]
 
-        it.clock.now = EXPIRES_AT + GRACE_S
+        # The clock says nothing of what was paid in time and is not final yet.
+        it.clock.now = EXPIRES_AT + GRACE_S + LISTED_LATE_S + 100
         await keys.refresh()
         assert keys.to_subscribe() == (WATCH_KEY, order.terms.reference)
 
-        it.clock.now += 1
+        seen_to = EXPIRES_AT + GRACE_S + LISTED_LATE_S
+        await it.advance(FINAL_SLOT + 1, seen_to, watched=order.terms.reference)
+        assert not await keys.refresh()
+
+        await it.advance(FINAL_SLOT + 2, seen_to + 1, watched=order.terms.reference)
         assert await keys.refresh()
         assert keys.to_subscribe() == (WATCH_KEY,)
 

@@ -369,6 +369,7 @@ async def test_an_undisturbed_life_has_everything_in_it(undisturbed: Any) -> Non
 TIMES = {"write": range(1, 100), "fetch": (1, 2, 3, 5), "judge": (1, 2, 3, 5)}
 
 
+@pytest.mark.timeout(300)  # some steps are reached often, and each time is a life of its own
 @pytest.mark.parametrize("step", STEPS)
 async def test_killed_there_it_ends_as_if_nothing_had_been(
     step: str, nurseries: list[Nursery], template: Path, undisturbed: Any, tmp_path: Path

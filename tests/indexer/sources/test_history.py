@@ -372,6 +372,21 @@ async def test_an_end_that_nodes_do_not_agree_on_is_complete_or_an_error(
         assert it.node.count(LISTING) < 100
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("in_slot", [2, 3, 4])
+async def test_a_newest_slot_that_is_cut_in_any_order_hides_nothing(
+    in_slot: int, seed: int
+) -> None:
+    """The first page ends within the slot that the list begins with, in an order of its own."""
+    async with cluster() as it:
+        names = [it.land(f"newest {n}", 900) for n in range(in_slot)]
+        names += [it.land(f"older {n}", 800 - n) for n in range(3)]
+        it.node.fail(LISTING, shuffled(it, count(seed), in_slot - 1))
+        it.node.fail(LISTING, shuffled(it, count(seed + 1), PAGE_SIZE), times=None)
+
+        assert set(await it.listed()) == set(names)
+
+
 async def test_what_is_listed_a_little_later_is_not_lost_to_a_walk_under_way(
     small_pages: int,
 ) -> None:
