@@ -1,0 +1,183 @@
+"""What is left when a simulated world has ended: what was true, and what the daemon made of it.
+
+The judge reads nothing else. Times that end in `at_s` are virtual seconds since the beginning of
+the world; `block_time` and everything inside `Terms` and rows are unix seconds.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from indexer.core.payment import Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """One transfer as the wallet meant it.
+
+    Attributes:
+        source: the account that is debited: a wallet (SOL) or a token account.
+        destination: the account that is credited: a wallet (SOL) or a token account.
+        owner: the wallet that `destination` belongs to; the same as `destination` for SOL.
+        mint: None for native SOL.
+        amount: base units.
+        references: the extra keys of this instruction's own account list, in its order: what
+            the wallet did not drop of the payment's reference and the watch key.
+    """
+
+    source: str
+    destination: str
+    owner: str
+    mint: str | None
+    amount: int
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """A transaction as it stands in a block.
+
+    Attributes:
+        index: position in the block.
+        failed: `meta.err` is set: no leg moved anything.
+        keys: all account keys of the transaction.
+        finalized_at_s: when the cluster finalized its slot; None for one that a fork dropped,
+            and for one that was not final yet when the world ended.
+    """
+
+    signature: str
+    slot: int
+    index: int
+    block_time: int
+    failed: bool
+    keys: tuple[str, ...]
+    legs: tuple[Leg, ...]
+    finalized_at_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A payment as the merchant asked for it.
+
+    Attributes:
+        stored_at_s: when the store had it for certain, at the latest.
+        canceled_at: unix seconds of a cancellation that the store accepted; None: none.
+    """
+
+    terms: Terms
+    stored_at_s: float
+    canceled_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A frontier that was moved, and what was stored in the instant after that commit.
+
+    Attributes:
+        finalized_slot: the cluster's true finalized slot in that instant.
+        judged: (signature, payment id) of every verdict.
+        parked: signatures of the dead letters.
+        payment_ids: the payments that existed.
+    """
+
+    at_s: float
+    process: int
+    key: str
+    slot: int
+    block_time: int
+    finalized_slot: int
+    judged: frozenset[tuple[str, str]]
+    parked: frozenset[str]
+    payment_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A payment's row as it was in the instant after a commit that wrote it."""
+
+    at_s: float
+    process: int
+    payment_id: str
+    version: int
+    status: str
+    paid: str
+    received: int
+    late: bool
+    review: tuple[str, ...]
+    settled_at: int | None
+    finalized_slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """A daemon that ended by itself: of an exception, or of a task that returned."""
+
+    at_s: float
+    process: int
+    problem: str
+    traceback: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """Everything about one run of one seed.
+
+    Attributes:
+        seed: makes the same world again.
+        profile: which troubles this world had (name -> value), for people and for exemptions.
+        watch_key: the deployment's.
+        quorum: how many endpoints must agree.
+        finalized: every transaction on the finalized chain, failed ones included, by
+            (slot, index); each signature once, where it finally landed.
+        dropped: what was confirmed once and then lost with a fork. A signature that landed
+            again elsewhere is in both lists.
+        invented: signatures that only a lying node knows.
+        listed_late: signatures that some node left out of its lists for a while after it knew them;
+            whoever believed it could not know better.
+        payments: in the order of their creation.
+        rows: table -> its rows as dicts, in a fixed order (events by seq); every table but
+            `schema_migrations`.
+        moves: every movement of a frontier, in order, over all crashes.
+        changes: every stored version of every payment, in order of commit.
+        deaths: daemons that ended by themselves; there should be none.
+        crashes: when a daemon was killed, and where ("write 12, after").
+        finalized_slot, finalized_time: the cluster's last finalized slot and its block time.
+        ended_at_s: virtual time at the end.
+        is_quiet: the quiet period ended because nothing was left to do, not because it had
+            lasted long enough.
+        trace: what happened, in order: "   12.345 node1 getSlot 429".
+        cpu_s: what it cost; not part of the digest.
+    """
+
+    seed: int
+    profile: Mapping[str, Any]
+    watch_key: str
+    quorum: int
+    finalized: Sequence[Landed] = ()
+    dropped: Sequence[Landed] = ()
+    invented: Sequence[str] = ()
+    listed_late: frozenset[str] = frozenset()
+    payments: Sequence[Asked] = ()
+    rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    moves: Sequence[Move] = ()
+    changes: Sequence[Change] = ()
+    deaths: Sequence[Death] = ()
+    crashes: Sequence[tuple[float, str]] = ()
+    finalized_slot: int = 0
+    finalized_time: int = 0
+    ended_at_s: float = 0.0
+    is_quiet: bool = False
+    trace: Sequence[str] = ()
+    cpu_s: float = 0.0
+
+    @property
+    def events(self) -> Sequence[Mapping[str, Any]]:
+        """The event log, by seq."""
+        return self.rows["events"]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all rows and the trace: equal for two runs of one seed."""
+        text = repr([(table, list(map(dict, rows))) for table, rows in self.rows.items()])
+        return hashlib.sha256("\n".join([text, *self.trace]).encode()).hexdigest()

@@ -1,0 +1,453 @@
+"""A seeded world in virtual time around the real daemon.
+
+    outcome = World(seed).run()          # about 0.2 s of CPU; never touches clock or network
+
+What is real: `parts.Indexer` and everything below it, every line of SQL, the reading of
+every answer's bytes. What is not: time, the network, the disk's failures, and everybody outside.
+First merchants and wallets are busy while everything goes wrong and the daemon is killed several
+times; then comes a quiet period, in which all that was missed can be repaired; then the world
+ends. See `outcome.Outcome` for what is left for a judge to look at. Two runs of one seed give
+the same `outcome.digest`.
+"""
+
+import asyncio
+import contextvars
+import json
+import random
+import time
+import traceback
+from collections.abc import Sequence
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any, Final
+
+import structlog
+
+from api.wakeups import Wakeups
+from indexer import daemon
+from indexer.parts import Indexer
+from indexer.settings import Settings
+from indexer.sources.endpoint import Bounds
+from indexer.sources.pubsub import PubSub
+from indexer.sources.rpc import Rpc
+from store.database import Statement
+from tests.instructions import key
+from tests.simulation import profile as profiles
+from tests.simulation.chain import EPOCH, Chain, Sent
+from tests.simulation.database import Disk, Handle, Troubles
+from tests.simulation.life import Doom, Life, draw_doom
+from tests.simulation.loop import BEGINNING_S, PROCESS, Stuck, VirtualLoop, run
+from tests.simulation.node import Node, SimulatedEndpoint
+from tests.simulation.outcome import Asked, Change, Death, Move, Outcome
+from tests.simulation.people import People
+from tests.simulation.profile import Profile
+from tests.simulation.socket import Exchange
+
+
+__all__ = ["Outcome", "World"]
+
+#: The longest that the busy time and the quiet one may take, in virtual seconds.
+BUSY_S_MAX: Final = 400.0
+QUIET_S_MAX: Final = 300.0
+#: How long nothing may be left to do before the world ends.
+STILL_S: Final = 11.0
+LOOK_EVERY_S: Final = 2.0
+#: Deaths after which a daemon is not started again.
+DEATHS_MAX: Final = 5
+
+
+#: What of the store shows that the daemon is not done yet.
+_LEFT_TO_DO: Final = (
+    "SELECT 1 FROM dead_letters WHERE next_try_at IS NOT NULL LIMIT 1",
+    "SELECT 1 FROM sightings LIMIT 1",
+    "SELECT 1 FROM gaps WHERE closed_at IS NULL LIMIT 1",
+    (
+        "SELECT 1 FROM payments WHERE status = 'pending' "
+        "OR status = 'processing' AND paid IN ('none', 'partial') LIMIT 1"
+    ),
+)
+
+
+class World:
+    """One world; `run` it once."""
+
+    def __init__(self, seed: int, profile: Profile | None = None) -> None:
+        self.seed = seed
+        self.profile = profile or profiles.draw(self._rng("profile"))
+        self._trace: list[tuple[float, str, str]] = []
+        self._moves: list[Move] = []
+        self._changes: list[Change] = []
+        self._deaths: list[Death] = []
+        self._crashes: list[tuple[float, str]] = []
+        self._invented: list[str] = []
+        self._processes = 0
+        self._is_calm = False
+        self._calm_slot = 0
+        self._lives: list[Life] = []
+
+    def run(self) -> Outcome:
+        """The whole world, from its first slot to its last."""
+        began = time.process_time()
+        self.disk = Disk()  # before anything is listened to: the first one migrates
+        before = structlog.get_config()
+        structlog.configure(processors=[self._heard], cache_logger_on_first_use=False)
+        try:
+            outcome = run(self._main, BUSY_S_MAX + QUIET_S_MAX + 100.0)
+        finally:
+            structlog.configure(**before)
+        outcome.cpu_s = time.process_time() - began
+        return outcome
+
+    # ------------------------------------------------------------------------------- making
+
+    def _rng(self, name: str) -> random.Random:
+        """A stream of chance of its own: what one part draws does not move another."""
+        return random.Random(f"{self.seed} {name}")
+
+    async def _main(self, loop: VirtualLoop) -> Outcome:
+        self._make(loop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.chain.run(), name="chain")
+            keepers = [
+                group.create_task(self._keep_running(number), name=f"keeper {number}")
+                for number in range(self.profile.daemons)
+            ]
+            async with asyncio.timeout(BUSY_S_MAX), asyncio.TaskGroup() as busy:
+                for number in range(self.profile.payments):
+                    busy.create_task(self.people.live_through(number), name=f"buyer {number}")
+                busy.create_task(asyncio.sleep(self.profile.busy_s), name="busy")
+            self._calm_down()
+            is_quiet = await self._quiet()
+            self._end()
+            for task in (*keepers, *loop.of_process(0)):
+                if task is not asyncio.current_task():
+                    task.cancel()
+        return self._outcome(is_quiet)
+
+    def _make(self, loop: VirtualLoop) -> None:
+        profile = self.profile
+        self._loop = loop
+        self.watch_key = key(f"watch key {self.seed % 32}")
+        self.chain = Chain(loop, self._rng("chain"), profile.pace)
+        self.chain.note = self._note
+        self.disk.committed = self._committed
+        self.nodes = [
+            Node(number, self.chain, loop, self._rng(f"node {number}"), temper)
+            for number, temper in enumerate(profile.tempers)
+        ]
+        self.exchanges = [
+            Exchange(node, loop, self._rng(f"socket {node.name}"), line)
+            for node, line in zip(self.nodes, profile.lines, strict=True)
+        ]
+        self.chain.listeners = [exchange.on_slot for exchange in self.exchanges]
+        self.chain.on_confirmed = self._confirmed
+        self._troubles = self._store_troubles("store")
+        api = Handle(self.disk, loop, 0, self._store_troubles("api"))
+        self.people = People(
+            loop,
+            self._rng("people"),
+            self.chain,
+            api.database(),
+            self._clock,
+            busy_s=profile.busy_s,
+            watch_key=self.watch_key,
+            seed=self.seed,
+        )
+        self.people.invent = self._invent
+
+    def _store_troubles(self, name: str) -> Troubles:
+        return Troubles(
+            self._rng(name),
+            latency_s=self.profile.store_latency_s,
+            read_fails=self.profile.read_fails,
+            write_fails=self.profile.write_fails,
+        )
+
+    def _clock(self) -> float:
+        return EPOCH + self._loop.time() - BEGINNING_S
+
+    # ------------------------------------------------------------------------------ running
+
+    async def _keep_running(self, number: int) -> None:
+        """Starts a daemon again and again, as whoever runs it does."""
+        rng = self._rng(f"keeper {number}")
+        crashes = self.profile.crashes
+        while len(self._deaths) < DEATHS_MAX:
+            doom = Doom() if self._is_calm or not crashes else draw_doom(rng)
+            crashes -= 1 if crashes else 0
+            await self._one_life(doom)
+            if not self._is_calm:
+                await asyncio.sleep(rng.choice((0.1, 2.0, 5.0, 30.0)) * rng.random())
+
+    async def _one_life(self, doom: Doom) -> None:
+        self._processes += 1
+        process = self._processes
+        handle = Handle(self.disk, self._loop, process, self._troubles)
+        life = Life(process, handle, doom, partial(self._crashed, process))
+        self._lives.append(life)
+        self._note(f"daemon{process}", f"starts, {doom}")
+        if doom.after_s is not None:
+            self._loop.call_later(doom.after_s, self._time_is_up, life)
+        context = contextvars.copy_context()
+        context.run(PROCESS.set, process)
+        task = self._loop.create_task(self._daemon(life), name=f"daemon{process}", context=context)
+        ended = self._loop.create_task(life.ended.wait(), name="ended")
+        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not life.is_over:
+            life.handle.die()
+            self._died(process, task)
+        await self._bury(process)
+        self._lives.remove(life)
+
+    async def _daemon(self, life: Life) -> None:
+        """What `daemon.run` does, less the API."""
+        profile, rng = self.profile, self._rng(f"daemon {life.process}")
+        rpc = Rpc(
+            _urls("http", len(self.nodes)),
+            bounds=Bounds(rate=profile.rate, concurrency=8),
+            quorum=profile.quorum,
+            draw=rng.random,
+            endpoint=lambda url, **rest: SimulatedEndpoint(self._by_url(url), life, url, **rest),
+        )
+        rpc.version_max = profile.version_max
+
+        def pubsub(url: str, **rest: Any) -> PubSub:
+            exchange = self.exchanges[self.nodes.index(self._by_url(url))]
+            return PubSub(url, connect=exchange.connect(life), draw=rng.random, **rest)
+
+        async with rpc:
+            indexer = Indexer(
+                _settings(len(self.nodes), profile.quorum),
+                life.handle.database(),
+                rpc,
+                self.watch_key,
+                Wakeups(),
+                self._clock,
+                pubsub=pubsub,
+            )
+            await daemon.run_until_stopped(indexer.tasks(), asyncio.Event())
+
+    def _by_url(self, url: str) -> Node:
+        return self.nodes[int(url.rpartition("node")[2])]
+
+    async def _bury(self, process: int) -> None:
+        """Cancels every task of a dead process until none is left."""
+        for _ in range(100):
+            tasks = self._loop.of_process(process)
+            if not tasks:
+                return
+            for task in tasks:
+                task.cancel()
+            for _ in range(20):
+                await asyncio.sleep(0)
+        names = [task.get_name() for task in self._loop.of_process(process)]
+        raise Stuck(f"tasks that cannot be cancelled: {names}")
+
+    def _time_is_up(self, life: Life) -> None:
+        if not self._is_calm:
+            life.crash("its time was up")
+
+    def _crashed(self, process: int, where: str) -> None:
+        self._note(f"daemon{process}", f"killed: {where}")
+        self._crashes.append((self._now_s, where))
+
+    def _died(self, process: int, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        problem = "it was cancelled" if task.cancelled() else f"{error!r}"
+        lines = [] if error is None else traceback.format_exception(error)
+        self._note(f"daemon{process}", f"died: {problem}")
+        self._deaths.append(
+            Death(at_s=self._now_s, process=process, problem=problem, traceback="".join(lines))
+        )
+
+    # ------------------------------------------------------------------------------- ending
+
+    def _calm_down(self) -> None:
+        """From now on nothing goes wrong any more."""
+        self._note("world", "is calm")
+        self._is_calm = self.chain.is_calm = True
+        self._calm_slot = self.chain.tip
+        for node in self.nodes:
+            node.is_calm = True
+        for life in self._lives:
+            life.doom = Doom()
+        self._troubles.read_fails = self._troubles.write_fails = 0.0
+
+    async def _quiet(self) -> bool:
+        """Waits until nothing has been left to do for a while; False: that never came."""
+        until, still_since = self._now_s + QUIET_S_MAX, None
+        while self._now_s < until:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if not self._is_done():
+                still_since = None
+                continue
+            still_since = self._now_s if still_since is None else still_since
+            if self._now_s - still_since >= STILL_S:
+                return True
+        return False
+
+    def _is_done(self) -> bool:
+        """Everything that is true is final, and everything that the store needs is in it."""
+        if self.chain.has_waiting or any(map(self.disk.rows, _LEFT_TO_DO)):
+            return False
+        disk = self.disk
+        reached = disk.rows("SELECT slot FROM cursors WHERE key = ?", self.watch_key)
+        if not reached or reached[0][0] < self._calm_slot:
+            return False
+        judged = set(disk.rows("SELECT signature, payment_id FROM verdicts"))
+        return all(
+            (placement.signature, asked.terms.id) in judged
+            for asked in self.people.asked
+            for placement in self.chain.naming(asked.terms.reference)
+            if placement.finalized_at_s is not None
+            and not placement.failed
+            and placement.block_time <= asked.terms.expires_at + asked.terms.grace_s
+        )
+
+    def _end(self) -> None:
+        for life in self._lives:
+            life.handle.die()
+
+    def _outcome(self, is_quiet: bool) -> Outcome:
+        placements = sorted(self.chain.all_placements(), key=lambda p: (p.slot, p.index))
+        rows = self.disk.dump()
+        finalized = self.chain.finalized
+        block = self.chain.block(finalized)
+        outcome = Outcome(
+            seed=self.seed,
+            profile=self.profile.shown(),
+            watch_key=self.watch_key,
+            quorum=self.profile.quorum,
+            finalized=[p.truth() for p in placements if p.finalized_at_s is not None],
+            dropped=[p.truth() for p in placements if p.dropped_at <= self.chain.tip],
+            invented=self._invented,
+            listed_late=frozenset().union(*(node.listed_late for node in self.nodes)),
+            payments=self._asked(),
+            rows=rows,
+            moves=self._moves,
+            changes=self._changes,
+            deaths=self._deaths,
+            crashes=self._crashes,
+            finalized_slot=finalized,
+            finalized_time=block.time if block is not None else 0,
+            ended_at_s=self._now_s,
+            is_quiet=is_quiet,
+            trace=[f"{at_s:9.3f} {who} {what}" for at_s, who, what in self._trace],
+        )
+        self.disk.close()
+        return outcome
+
+    def _asked(self) -> list[Asked]:
+        """The payments, with the cancellations that the store accepted."""
+        canceled = dict(self.disk.rows("SELECT id, canceled_at FROM payments"))
+        return [
+            Asked(
+                terms=asked.terms,
+                stored_at_s=asked.stored_at_s,
+                canceled_at=canceled.get(asked.terms.id),
+            )
+            for asked in self.people.asked
+        ]
+
+    # ------------------------------------------------------------------------------ hearing
+
+    @property
+    def _now_s(self) -> float:
+        return self._loop.time() - BEGINNING_S
+
+    def _note(self, who: str, what: str) -> None:
+        self._trace.append((self._now_s, who, what))
+
+    def _heard(self, _logger: object, _name: str, said: Any) -> Any:
+        """A line that the daemon logged: it goes to the trace."""
+        event = said.pop("event")
+        rest = " ".join(f"{name}={value}" for name, value in said.items())
+        self._note(f"daemon{PROCESS.get()}", f"{event} {rest}")
+        raise structlog.DropEvent
+
+    def _confirmed(self, placements: Sequence[Any]) -> None:
+        for exchange in self.exchanges:
+            exchange.on_confirmed(placements)
+
+    def _invent(self, sent: Sent) -> None:
+        for node, exchange in zip(self.nodes, self.exchanges, strict=True):
+            if "invent" in node.temper.lies:
+                exchange.on_confirmed([node.invent(sent)])
+                self._invented.append(sent.signature)
+                self._note(node.name, f"invents {sent.signature[:6]}")
+
+    def _committed(self, process: int, batch: Sequence[Statement]) -> None:
+        """Looks at what a commit left behind."""
+        for sql, parameters in batch:
+            table = _written(sql)
+            if table == "cursors":
+                self._moved(process, str(parameters[0]))
+            elif table == "payments":
+                self._changed(process, str(parameters[0]))
+
+    def _moved(self, process: int, name: str) -> None:
+        disk = self.disk
+        found = disk.rows("SELECT slot, block_time FROM cursors WHERE key = ?", name)
+        if not found:
+            return
+        [(slot, block_time)] = found
+        move = Move(
+            at_s=self._now_s,
+            process=process,
+            key=name,
+            slot=slot,
+            block_time=block_time,
+            finalized_slot=self.chain.finalized,
+            judged=frozenset(disk.rows("SELECT signature, payment_id FROM verdicts")),
+            parked=frozenset(name for (name,) in disk.rows("SELECT signature FROM dead_letters")),
+            payment_ids=frozenset(id_ for (id_,) in disk.rows("SELECT id FROM payments")),
+        )
+        self._moves.append(move)
+
+    def _changed(self, process: int, payment_id: str) -> None:
+        found = self.disk.rows(
+            "SELECT version, status, paid, received, late, review, settled_at FROM payments "
+            "WHERE id = ?",
+            payment_id,
+        )
+        if not found:
+            return
+        [(version, status, paid, received, late, review, settled_at)] = found
+        change = Change(
+            at_s=self._now_s,
+            process=process,
+            payment_id=payment_id,
+            version=version,
+            status=status,
+            paid=paid,
+            received=int(received),
+            late=bool(late),
+            review=tuple(json.loads(review)),
+            settled_at=settled_at,
+            finalized_slot=self.chain.finalized,
+        )
+        last = next((c for c in reversed(self._changes) if c.payment_id == payment_id), None)
+        if last is None or last.version != version:
+            self._changes.append(change)
+            self._note(f"daemon{process}", f"{payment_id[:8]} v{version} {status} {paid}")
+
+
+@cache
+def _written(sql: str) -> str | None:
+    """Which of the tables that are looked at a statement writes."""
+    words = sql.split()
+    for verb, table in pairwise(words):
+        if verb in {"INTO", "UPDATE"} and table in {"cursors", "payments"}:
+            return table
+    return None
+
+
+@cache
+def _urls(scheme: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{scheme}://node{number}" for number in range(count))
+
+
+@cache
+def _settings(nodes: int, quorum: int) -> Settings:
+    return Settings(rpc_urls=_urls("http", nodes), ws_urls=_urls("ws", nodes), verify_quorum=quorum)
