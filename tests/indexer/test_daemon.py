@@ -82,7 +82,9 @@ async def test_nodes_that_are_down_at_the_start_are_waited_for(tmp_path: Path) -
         it.pay(order)
         await it.node.stop()
         async with running(settings_for(tmp_path, it.node)) as daemon_:
-            await until_told(it.database, "cluster", lambda problem: "ConnectorError" in str(problem))
+            await until_told(
+                it.database, "cluster", lambda problem: "ConnectorError" in str(problem)
+            )
             await until_told(it.database, "rpc", lambda problem: "ConnectorError" in str(problem))
             await until_told(it.database, "pubsub:0", lambda problem: problem)
             assert not daemon_.task.done()
