@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.context import Context
 from api.limits import INDEXER_REPORT_AGE_MAX_S
-from store import cursors, dead_letters, events, gaps, health, measures, payments
+from store import cursors, dead_letters, events, gaps, health, measures, payments, watching
 from store.keys import ApiKey
 from store.measures import Kind, Measure
 
@@ -92,7 +92,7 @@ async def _of_store(context: Context) -> list[Metric]:
 
 async def _frontier(context: Context, now: int) -> list[Metric]:
     own = context.policy.watch_key
-    keys = {own, *await payments.watch_keys(context.database, now=now)}
+    keys = {own, *await watching.watch_keys(context.database, now=now)}
     known = [await cursors.get(context.database, key) for key in sorted(keys)]
     frontiers = [frontier for frontier in known if frontier is not None]
     return [

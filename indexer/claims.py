@@ -13,7 +13,7 @@ from typing import Final
 from indexer.blocks import LOOKAHEAD_GROWTH, LOOKAHEAD_SLOTS
 from indexer.core.ranges import Slots
 from indexer.sources.rpc import Rpc
-from store import coverage, cursors, gaps, payments
+from store import coverage, cursors, gaps, watching
 from store.cursors import Frontier
 from store.database import Database, Statement
 
@@ -88,7 +88,7 @@ class Claims:
         """Whether nothing that matters to a key can have happened before the range."""
         if key in foreign and slots.first > 0:
             return False
-        oldest = await payments.oldest_payable(self._database, key, now=int(self._clock()))
+        oldest = await watching.oldest_payable(self._database, key, now=int(self._clock()))
         return oldest is None or oldest >= since
 
     async def _first_block(self, slots: Slots) -> int | None:

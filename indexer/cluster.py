@@ -91,6 +91,17 @@ async def check_all(database: Database, rpc: Rpc) -> None:
             _refuse_other(endpoint, await _genesis_hash(endpoint), stored)
 
 
+async def know(database: Database, rpc: Rpc) -> None:
+    """Notes which cluster the database is filled from, where nobody has done so yet.
+
+    Raises:
+        SourceError: no endpoint said.
+        StoreUnavailable: the database did not.
+    """
+    if await deployment.get(database, "genesis_hash") is None:
+        await deployment.put_once(database, "genesis_hash", await rpc.genesis_hash())
+
+
 async def _genesis_hash(endpoint: Endpoint) -> str:
     raw = await endpoint.call("getGenesisHash", [])
     return endpoint.decode(raw, str, "getGenesisHash")

@@ -146,9 +146,7 @@ class Hearing:
                 # A failed transaction moved nothing; it matters only where somebody stored it.
                 for row in rows:
                     if not row.failed or row.signature in heard.stored:
-                        heard.listed[row.signature] = Found(
-                            signature=row.signature, slot=row.slot, block_time=row.block_time
-                        )
+                        heard.listed[row.signature] = Found.listed(row)
                 if len(heard.listed) > SIGNATURES_MAX:
                     heard.unproven = f"more than {SIGNATURES_MAX} transactions name it"
                     heard.listed.clear()

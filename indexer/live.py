@@ -22,7 +22,8 @@ import structlog
 from indexer.core.types import Commitment
 from indexer.core.verdict import Sighting
 from indexer.errors import Conflict, SourceError, SourceRejected, StoreUnavailable
-from indexer.pipeline import Found, Pipeline, Unread, settlement
+from indexer.pipeline import Found, Pipeline, Unread
+from indexer.settlement import settlement
 from indexer.sources.doorbells import Doorbell, Doorbells
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc
@@ -55,7 +56,7 @@ DROPPED_AFTER_BLOCKS: Final = 150 + 50
 #: Slots in which that many blocks are looked for, in multiples of it: many slots have none.
 BLOCKS_LOOKED_FOR: Final = 4
 #: How often a transaction that is there and cannot be read is tried, before it is left to the
-#: sweep, which parks it.
+#: sweep, which parks it. What is shown as detected is tried for ever.
 MISSES_MAX: Final = 30
 #: Seconds between two looks for one transaction that should be final and is not found.
 MISS_PAUSE_S: Final = 1.0
@@ -184,12 +185,13 @@ class Live:
         if awaited.misses < MISSES_MIN:
             return
         if unread.reason != "not_found":
-            if awaited.misses >= MISSES_MAX:
+            # What is shown as detected must be settled or taken back, and nobody else would.
+            if awaited.misses >= MISSES_MAX and not await self._sightings_of(signature):
                 del self._awaited[signature]
             return
         if finalized - awaited.slot < DROPPED_AFTER_BLOCKS:
             return  # there are no more blocks than slots
-        sightings = [s for s in await self._sighted() if s.signature == signature]
+        sightings = await self._sightings_of(signature)
         slot = max([awaited.slot, *(sighting.slot for sighting in sightings)])
         try:
             is_dropped = await self._is_too_old_to_land(slot, finalized) and (
@@ -208,18 +210,31 @@ class Live:
         first = max(slot, finalized - many_slots) + 1
         if finalized - first + 1 < DROPPED_AFTER_BLOCKS:
             return False
-        try:
-            blocks = await self._rpc.blocks(first, finalized)
-        except SourceRejected:
+        listed, refusals = [], 0
+        endpoints = await self._rpc.awake()
+        for endpoint in endpoints:
+            try:
+                # Nodes leave out in silence what they have cleaned up: the longest list counts.
+                blocks = await self._rpc.blocks(first, finalized, endpoint=endpoint)
+            except SourceRejected:
+                refusals += 1
+            except SourceError as error:
+                log.info("finality.not_said", endpoint=endpoint.name, error=str(error))
+            else:
+                listed.append(len(blocks))
+        if refusals == len(endpoints):
             # Nobody lists them: so many slots have so many blocks, also when most are empty.
             return finalized - slot >= many_slots
-        return len(blocks) >= DROPPED_AFTER_BLOCKS
+        return max(listed, default=0) >= DROPPED_AFTER_BLOCKS
 
     async def _is_forgotten(self, signature: str, slot: int) -> bool:
         return await is_forgotten(self._rpc, signature, slot)
 
     async def _sighted(self) -> list[Sighting]:
         return await payments.sighted(self._database, limit=AWAITED_MAX)
+
+    async def _sightings_of(self, signature: str) -> list[Sighting]:
+        return [each for each in await self._sighted() if each.signature == signature]
 
     async def _revert(self, signature: str, ids: Sequence[str]) -> None:
         """Takes a dropped sighting back: its payments stand where they would without it."""

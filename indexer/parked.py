@@ -65,14 +65,8 @@ class Parked:
         await asyncio.gather(*(self._retry(letter) for letter in due))
 
     async def _retry(self, letter: DeadLetter) -> None:
-        found = Found(
-            signature=letter.signature,
-            slot=letter.slot,
-            key=letter.key,
-            attempts=letter.attempts,
-        )
         try:
-            unread = await self._pipeline.settle([found])
+            unread = await self._pipeline.settle([Found.parked(letter)])
         except (SourceError, StoreUnavailable, Conflict) as error:
             log.warning("dead_letter.retry_failed", error=str(error))
         else:

@@ -8,25 +8,23 @@ verdicts. At `confirmed` it becomes a sighting, which people may see and nobody 
 
 Everything here may be repeated at any time: a verdict that is stored already changes nothing,
 and a writer that finds a payment newer than it read it starts over. Nothing expires here, for a
-transaction says nothing of those that are still unknown: only a complete sweep may conclude that.
+transaction says nothing of those that are still unknown: see `expiry`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
 
 import structlog
 
-from indexer.core import events
 from indexer.core.judge import Read, holders_of, verdicts_of
-from indexer.core.outcome import Outcome, Preview, preview_of
-from indexer.core.settle import advance, fold
 from indexer.core.transaction import Transaction, Undecided
 from indexer.core.types import Commitment, Status
-from indexer.core.verdict import Decision, Sighting, Verdict
+from indexer.core.verdict import Sighting, Verdict
 from indexer.errors import Conflict, DecodeError, SourceError
-from indexer.sources.rpc import Rpc
+from indexer.settlement import settlement
+from indexer.sources.rpc import Rpc, SignatureRow
 from indexer.sources.truth import Absent, is_forgotten, read_transaction
 from store import dead_letters, payments
 from store.database import Database, Statement
@@ -70,6 +68,21 @@ class Found:
     block_time: int | None = None
     key: str | None = None
     attempts: int = 0
+
+    @classmethod
+    def listed(cls, row: SignatureRow, key: str | None = None) -> Self:
+        """What a node's list of a key says."""
+        return cls(signature=row.signature, slot=row.slot, block_time=row.block_time, key=key)
+
+    @classmethod
+    def parked(cls, letter: DeadLetter) -> Self:
+        """What was known of it when it was set aside."""
+        return cls(
+            signature=letter.signature,
+            slot=letter.slot,
+            key=letter.key,
+            attempts=letter.attempts,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,33 +148,6 @@ class Pipeline:
     async def read(self, found: Sequence[Found]) -> list[Read | Unread]:
         """Finalized transactions as the chain has them, in order; judges and stores nothing."""
         return await self._fetch(found, Commitment.FINALIZED)
-
-    async def preview(self, found: Sequence[Found]) -> list[Preview]:
-        """What `settle` would make of each, in order; writes nothing."""
-        return await self.preview_of(await self.read(found))
-
-    async def preview_of(self, outcomes: Sequence[Read | Unread]) -> list[Preview]:
-        """The same, of what was read already."""
-        reads = [outcome for outcome in outcomes if isinstance(outcome, Read)]
-        keys = {key for read in reads for key in read.transaction.keys}
-        signatures = {read.transaction.signature for read in reads}
-        records = await payments.by_references(self._database, keys, signatures) if keys else []
-        stored = [verdict for record in records for verdict in record.verdicts]
-        terms = [record.payment.terms for record in records]
-        judged = verdicts_of(terms, reads, holders_of(stored))
-        new = _by_signature(verdict for verdicts in judged.values() for verdict in verdicts)
-        known = _by_signature(stored)
-        return [
-            _unreadable(each)
-            if isinstance(each, Unread)
-            else preview_of(
-                each.transaction.signature,
-                each.transaction.slot,
-                new.get(each.transaction.signature, {}),
-                known.get(each.transaction.signature, {}),
-            )
-            for each in outcomes
-        ]
 
     async def sight(self, found: Sequence[Found]) -> list[Unread]:
         """Shows payments as detected whose transaction is at `confirmed`; settles nothing."""
@@ -332,80 +318,6 @@ class Pipeline:
             return await is_forgotten(self._rpc, found.signature, found.slot)
         except SourceError:
             return False
-
-
-def settlement(
-    record: Record,
-    verdicts: Sequence[Verdict] = (),
-    *,
-    now: int,
-    sightings: Sequence[Sighting] = (),
-    unsighted: Sequence[str] = (),
-    decisions: Sequence[Decision] = (),
-    complete_to: int | None = None,
-) -> list[Statement]:
-    """The statements that take a payment from what is stored to what the facts now say.
-
-    Args:
-        record: the payment as it is stored, with its verdicts, sightings and decisions.
-        verdicts: new ones.
-        now: unix seconds, the time of the events.
-        sightings: new ones.
-        unsighted: signatures that were sighted and are no more.
-        decisions: new ones.
-        complete_to: block time up to which nothing that may pay is unknown; None when that
-            cannot be said, and then the payment does not expire.
-    """
-    before = record.payment
-    decided = replace(record, decisions=(*record.decisions, *decisions))
-    gone = {*unsighted, *(verdict.signature for verdict in verdicts)}
-    left = [s for s in (*record.sightings, *sightings) if s.signature not in gone]
-    if before.state.status is Status.EXPIRED:
-        complete_to = before.terms.expires_at + 1  # it was, and what is complete stays complete
-    state = fold(
-        before.terms,
-        (*record.verdicts, *verdicts),
-        frontier_time=complete_to,
-        sighted=bool(left),
-        canceled_at=before.state.canceled_at,
-        accepted=decided.accepted,
-        refused=decided.refused,
-    )
-    after = advance(before, state)
-    cause = max(verdicts, key=lambda v: v.order).signature if verdicts else None
-    if cause is None and sightings:
-        cause = sightings[-1].signature
-    if cause is None and decisions:
-        cause = decisions[-1].signature
-    return payments.save(
-        before,
-        after,
-        verdicts=verdicts,
-        sightings=sightings,
-        unsighted=tuple(gone),
-        decisions=decisions,
-        events=events.of_change(before, after, now, signature=cause),
-        now=now,
-    )
-
-
-def _by_signature(verdicts: Iterable[Verdict]) -> dict[str, dict[str, Verdict]]:
-    """Signature -> payment id -> verdict."""
-    found: dict[str, dict[str, Verdict]] = {}
-    for verdict in verdicts:
-        found.setdefault(verdict.signature, {})[verdict.payment_id] = verdict
-    return found
-
-
-def _unreadable(unread: Unread) -> Preview:
-    return Preview(
-        signature=unread.found.signature,
-        slot=unread.found.slot,
-        outcome=Outcome.UNREADABLE,
-        credits={},
-        reasons=(unread.reason,),
-        detail=unread.detail,
-    )
 
 
 def _letter(unread: Unread, now: int, *, made_up: bool) -> DeadLetter:

@@ -34,7 +34,7 @@ from indexer.sources.history import history
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc, SignatureRow
 from indexer.survey import OVERLAP_SLOTS, Surveyor
-from store import cursors, payments, suggestions as suggestion_book
+from store import cursors, suggestions as suggestion_book, watching
 from store.cursors import Frontier
 from store.database import Database
 
@@ -117,7 +117,7 @@ class Recipients:
                 turn; the others had theirs.
         """
         now = int(self._clock())
-        keys = await payments.destinations(
+        keys = await watching.destinations(
             self._database, now=now, after=self._last_key, limit=KEYS_PER_ROUND
         )
         left, failure = FETCHED_PER_ROUND, None
@@ -209,7 +209,7 @@ class Recipients:
             and (key, row.signature) not in self._seen
         ]
         # What has a verdict names a payment, and its whole transaction was judged.
-        known = await payments.with_verdict(self._database, [row.signature for row in wanted])
+        known = await watching.with_verdict(self._database, [row.signature for row in wanted])
         return [row for row in wanted if row.signature not in known]
 
     # ----------------------------------------------------------------------------- examining
@@ -218,11 +218,7 @@ class Recipients:
         self, key: str, rows: Sequence[SignatureRow], slot: int, block_time: int
     ) -> None:
         """Sends transactions down the road, and stores what they suggest with the new cursor."""
-        found = [
-            Found(signature=row.signature, slot=row.slot, block_time=row.block_time, key=key)
-            for row in rows
-        ]
-        reads, _ = await self._pipeline.examine(found)
+        reads, _ = await self._pipeline.examine([Found.listed(row, key) for row in rows])
         made = await self._suggest(key, reads)
         frontier = Frontier(
             key=key, slot=slot, block_time=block_time, updated_at=int(self._clock())
@@ -245,7 +241,7 @@ class Recipients:
             for read in reads
             if read.block_time is not None and (found := clues(read.transaction, key)) is not None
         }
-        named = await payments.known_references(
+        named = await watching.known_references(
             self._database, {each for read in arrived for each in read.transaction.keys}
         )
         nameless = [read for read in arrived if named.isdisjoint(read.transaction.keys)]
@@ -253,7 +249,7 @@ class Recipients:
         if not times:
             return []
         told = [arrived[read] for read in nameless]
-        records = await payments.awaiting(
+        records = await watching.awaiting(
             self._database,
             key,
             amounts={amount for each in told for amount in each.amounts},

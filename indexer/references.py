@@ -7,7 +7,7 @@ completely, before it may expire. `reference_checks` in the store says who is du
 a row there as long as money for it may count.
 
 A check is a complete look at one reference, with a frontier of its own, which the expiry of the
-payment waits for (see `sweep`).
+payment waits for (see `expiry`).
 """
 
 import asyncio
@@ -16,12 +16,13 @@ from typing import Final, NoReturn
 
 import structlog
 
+from indexer.batches import in_batches
 from indexer.errors import Conflict, SourceError, StoreUnavailable
 from indexer.pipeline import Found, Pipeline
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc, SignatureRow
 from indexer.survey import Surveyor
-from store import coverage, cursors, dead_letters, payments, reference_checks
+from store import coverage, cursors, dead_letters, reference_checks, watching
 from store.database import Database, Statement
 from store.reference_checks import Due
 
@@ -39,8 +40,6 @@ CHECKS_AT_ONCE: Final = 8
 FAILED_PAUSE_S: Final = 20.0
 #: Payments that wait so at once; with as many as that, something is wrong with all of them.
 FAILED_MAX: Final = 1_000
-#: Signatures that are examined together.
-BATCH_SIZE: Final = 100
 
 #: Seconds between two checks of a payment: an eighth of its age, within these bounds.
 CHECK_EVERY_S_MIN: Final = 10
@@ -164,7 +163,7 @@ class References:
 
         And a little longer, for what is listed late.
         """
-        if complete_to > due.expires_at + due.grace_s + payments.LISTED_LATE_S:
+        if complete_to > due.expires_at + due.grace_s + watching.LISTED_LATE_S:
             return reference_checks.end(due.payment_id)
         now = int(self._clock())
         return reference_checks.again_at(due.payment_id, next_check_at(due.created_at, now))
@@ -177,32 +176,25 @@ class References:
         """
         # In this order: what the frontier had passed and is not stored then, it has missed.
         passed = await cursors.get(self._database, due.watch_key)
-        judged = await payments.judged(self._database, due.payment_id)
+        judged = await watching.judged(self._database, due.payment_id)
         new = [row for row in rows if not row.failed and row.signature not in judged]
         if not new:
             return
         parked = await dead_letters.reasons(self._database, {row.signature for row in new})
         wanted = [row for row in new if row.signature not in parked]
-        for start in range(0, len(wanted), BATCH_SIZE):
-            batch = wanted[start : start + BATCH_SIZE]
-            found = [
-                Found(
-                    signature=row.signature,
-                    slot=row.slot,
-                    block_time=row.block_time,
-                    key=due.reference,
-                )
-                for row in batch
-            ]
+
+        async def settle(batch: Sequence[SignatureRow]) -> None:
+            found = [Found.listed(row, due.reference) for row in batch]
             unread = {each.found.signature for each in await self._pipeline.settle(found)}
-            if passed is None:
-                continue
-            alone = [r for r in batch if r.slot <= passed.slot and r.signature not in unread]
-            self.found_alone += len(alone)
-            for row in alone:
+            for row in batch:
+                if passed is None or row.slot > passed.slot or row.signature in unread:
+                    continue
+                self.found_alone += 1
                 log.info(
                     "reference.found_alone", payment_id=due.payment_id, signature=row.signature
                 )
+
+        await in_batches(wanted, settle)
 
     # ------------------------------------------------------------------------------- failures
 

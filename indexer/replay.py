@@ -15,31 +15,27 @@ nowhere, so a payment whose whole life lies in the range is complete, and may ex
 A dry run judges and writes nothing.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 import structlog
 
+from indexer.batches import in_batches
 from indexer.blocks import Blocks
 from indexer.claims import CLOCKS_DIFFER_S, Claims, Times
 from indexer.core.outcome import Outcome
 from indexer.core.ranges import Slots
-from indexer.errors import (
-    AxiomError,
-    Conflict,
-    InvariantError,
-    SourceError,
-    StoreUnavailable,
-)
+from indexer.errors import AxiomError, InvariantError
+from indexer.expiry import Expiry
 from indexer.pipeline import Found, Pipeline
+from indexer.preview import previews
 from indexer.sources.history import history
 from indexer.sources.priority import Priority, at
 from indexer.sources.reach import Reach
 from indexer.sources.rpc import Rpc, SignatureRow
 from indexer.survey import Surveyor
 from indexer.undertaking import Plan, Report, Strategy, Tally, Work
-from store import coverage, cursors, payments, replays
+from store import coverage, cursors, payments, replays, watching
 from store.database import Database, Statement
 from store.replays import Run
 
@@ -48,9 +44,6 @@ log = structlog.get_logger(__name__)
 
 #: Slots whose blocks are read, settled and recorded together.
 CHUNK_SLOTS: Final = 128
-#: Signatures that are fetched, judged and written together, and how many such batches at once.
-BATCH_SIZE: Final = 100
-BATCHES_AT_ONCE: Final = 3
 #: References that are matched at once, about 130 bytes each, and how many are read at a time.
 REFERENCES_MAX: Final = 2_000_000
 REFERENCES_PAGE: Final = 10_000
@@ -78,7 +71,6 @@ class Replay:
         pipeline: Pipeline,
         *,
         clock: Callable[[], float],
-        expire: Callable[[str], Awaitable[object]],
         concurrency: int,
         on_plan: Callable[[Plan], None] = lambda _: None,
         on_progress: Callable[[Tally], None] = lambda _: None,
@@ -90,7 +82,6 @@ class Replay:
             rpc: open.
             pipeline: examines what is found.
             clock: unix seconds.
-            expire: lets the payments of a watch key expire whose time is over.
             concurrency: blocks that are fetched at once.
             on_plan: told once, before the first of the work.
             on_progress: told whenever some more is done.
@@ -99,7 +90,7 @@ class Replay:
         self._rpc = rpc
         self._pipeline = pipeline
         self._clock = clock
-        self._expire = expire
+        self._expiry = Expiry(database, pipeline, clock=clock)
         self._concurrency = concurrency
         self._on_plan = on_plan
         self._on_progress = on_progress
@@ -220,7 +211,7 @@ class Replay:
         """
         with at(Priority.REPLAY):
             [read] = await self._pipeline.read([Found(signature=signature)])
-            [preview] = await self._pipeline.preview_of([read])
+            [preview] = await previews(self._database, [read])
             if preview.outcome is Outcome.UNREADABLE:
                 raise ReplayRefused(f"{signature}: {preview.detail} ({preview.reasons[0]})")
             if preview.slot is None:
@@ -261,7 +252,7 @@ class Replay:
 
     async def _foreign(self) -> list[str]:
         now = int(self._clock())
-        foreign = await payments.foreign(self._database, now=now, limit=FOREIGN_MAX + 1)
+        foreign = await watching.foreign(self._database, now=now, limit=FOREIGN_MAX + 1)
         if len(foreign) > FOREIGN_MAX:
             raise ReplayRefused(
                 f"more than {FOREIGN_MAX} open payments have references that were made elsewhere"
@@ -269,7 +260,7 @@ class Replay:
         return foreign
 
     async def _keys(self, watch_key: str | None, foreign: Sequence[str]) -> tuple[str, ...]:
-        open_ = await payments.watch_keys(self._database, now=int(self._clock()))
+        open_ = await watching.watch_keys(self._database, now=int(self._clock()))
         return tuple(sorted({*open_, *foreign, *([watch_key] if watch_key else [])}))
 
     def _plan(self, work: Work, *, calls: int, references: int = 0) -> None:
@@ -365,7 +356,7 @@ class Replay:
         watched = set(work.report.keys)
         is_all = work.report.slots.first == 0 or times.first is None
         later = REGISTERED_LATER_S
-        pages = payments.references_alive(
+        pages = watching.references_alive(
             self._database,
             created_to=2**53 if times.last is None else times.last + later,
             grace_from=0 if is_all or times.first is None else times.first - CLOCKS_DIFFER_S,
@@ -384,26 +375,15 @@ class Replay:
 
     async def _examine(self, work: Work, found: Sequence[Found]) -> None:
         """Judges, and unless it is a dry run stores, what was not examined before."""
-        turn = asyncio.Semaphore(BATCHES_AT_ONCE)
-        new = [each for each in found if work.is_new(each.signature)]
 
         async def examine(batch: Sequence[Found]) -> None:
-            async with turn:
-                if work.report.dry_run:
-                    work.note(await self._pipeline.preview(batch))
-                    return
-                outcomes = await self._pipeline.read(batch)
-                previews = await self._pipeline.preview_of(outcomes)
+            outcomes = await self._pipeline.read(batch)
+            seen = await previews(self._database, outcomes)
+            if not work.report.dry_run:
                 await self._pipeline.keep(outcomes)
-                work.note(previews)
+            work.note(seen)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for start in range(0, len(new), BATCH_SIZE):
-                    group.create_task(examine(new[start : start + BATCH_SIZE]), name="examine")
-        except* (SourceError, StoreUnavailable, Conflict) as failures:
-            # One of them is enough to say why.
-            raise failures.exceptions[0] from failures
+        await in_batches([each for each in found if work.is_new(each.signature)], examine)
 
     async def _record(self, work: Work, batch: Sequence[Statement], done_to: int | None) -> None:
         """Writes how far the run is, with what follows from it."""
@@ -425,7 +405,7 @@ class Replay:
         report.done_to = report.slots.last
         for key in report.keys:
             await self._covered(work, key, report.slots)
-            await self._expire(key)
+            await self._expiry.expire(key)
         log.info("replay.finished", run=report.run, examined=report.tally.examined)
 
     async def _covered(self, work: Work, key: str, slots: Slots) -> None:
@@ -437,8 +417,4 @@ class Replay:
 
 def _found(key: str, rows: Sequence[SignatureRow]) -> list[Found]:
     """What succeeded; a failed transaction moved nothing."""
-    return [
-        Found(signature=row.signature, slot=row.slot, block_time=row.block_time, key=key)
-        for row in rows
-        if not row.failed
-    ]
+    return [Found.listed(row, key) for row in rows if not row.failed]

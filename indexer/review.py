@@ -28,7 +28,8 @@ from indexer.core.types import DecisionKind, Reason, Status
 from indexer.core.verdict import Decision, Verdict
 from indexer.core.verify import verify_matched
 from indexer.errors import AxiomError, InvalidInput
-from indexer.pipeline import Found, Pipeline, settlement
+from indexer.pipeline import Found, Pipeline
+from indexer.settlement import settlement
 from store import payments, suggestions
 from store.database import Database, Statement
 from store.payments import Record

@@ -14,8 +14,7 @@ The frontier, the slots that were covered and the gaps that this closed are one 
 nodes have forgotten a part of what a sweep should have listed, that part is noted as a gap of its
 own, and never passed over in silence.
 
-Only here do payments expire, and only when nothing that may pay them is unknown: under the watch
-key, which some wallets leave out, and under their own reference (see `references`).
+Whenever a frontier has moved, the payments that it has passed may expire (see `expiry`).
 """
 
 import asyncio
@@ -28,18 +27,18 @@ from typing import Final
 
 import structlog
 
+from indexer.batches import in_batches
 from indexer.core.ranges import Slots
 from indexer.core.types import Commitment
 from indexer.errors import Conflict, SourceError, StoreUnavailable
-from indexer.pipeline import Found, Pipeline, settlement
+from indexer.expiry import Expiry
+from indexer.pipeline import Found, Pipeline
 from indexer.sources.history import history
 from indexer.sources.rpc import Rpc, SignatureRow
 from indexer.survey import Surveyor
-from store import coverage, cursors, dead_letters, gaps, payments, reference_checks
-from store.cursors import Frontier
+from store import coverage, cursors, gaps, reference_checks, watching
 from store.database import Database, Statement
 from store.gaps import GapReason
-from store.payments import Record
 
 
 log = structlog.get_logger(__name__)
@@ -50,13 +49,8 @@ SWEEP_INTERVAL_S: Final = 5.0
 SWEEP_SOON_S: Final = 1.0
 #: Seconds of pause after a sweep that failed.
 SWEEP_PAUSE_S: Final = 2.0
-#: Signatures that are fetched, judged and written together, and how many such batches at once.
-BATCH_SIZE: Final = 100
-BATCHES_AT_ONCE: Final = 3
 #: Signatures that are remembered as stored, so that the overlap costs one page and no more.
 REMEMBERED_MAX: Final = 100_000
-#: Payments that expire in one write.
-EXPIRY_BATCH: Final = 200
 #: Gaps of one key that are tried to be mended in one round, because an endpoint may keep them now.
 MENDED_MAX: Final = 10
 
@@ -113,6 +107,7 @@ class Sweeper:
         self._shared = shared or keys
         self._clock = clock
         self._surveyor = surveyor or Surveyor(rpc, clock=clock)
+        self._expiry = Expiry(database, pipeline, clock=clock)
         self._asked = asyncio.Event()
         self._live_slot = 0
         self._is_live = False
@@ -253,11 +248,11 @@ class Sweeper:
         if known is not None and finalized <= known.slot:
             # The frontier stays, and grows old: that is how a chain that stands still is seen.
             # What it has passed may expire all the same, where something was parked until now.
-            await self._expire(known)
+            await self._expiry.expire_before(known)
             return known.slot
         now, oldest = int(self._clock()), None
         if known is None:
-            oldest = await payments.oldest_payable(self._database, key, now=now)
+            oldest = await watching.oldest_payable(self._database, key, now=now)
         survey = await self._surveyor.look(
             key, known, finalized, partial(self._examine_new, key), created_at=oldest
         )
@@ -276,7 +271,7 @@ class Sweeper:
         batch.append(reference_checks.hasten(key, frontier.block_time, now))
         await self._database.write(batch)
         await self._mend(key)
-        await self._expire(frontier)
+        await self._expiry.expire_before(frontier)
         return finalized
 
     async def _mend(self, key: str) -> None:
@@ -303,78 +298,20 @@ class Sweeper:
             await self._database.write(batch)
             log.info("sweep.mended", key=key, first=slots.first, last=slots.last)
 
-    # -------------------------------------------------------------------- examining and expiry
+    # ------------------------------------------------------------------------------ examining
 
     async def _examine_new(self, key: str, rows: Sequence[SignatureRow]) -> None:
         """What is not known to be stored; a failed transaction moved nothing."""
         wanted = [row for row in rows if not row.failed and row.signature not in self._stored]
-        await self._examine(key, wanted)
 
-    async def _examine(self, key: str, rows: Sequence[SignatureRow]) -> None:
-        turn = asyncio.Semaphore(BATCHES_AT_ONCE)
+        async def settle(batch: Sequence[SignatureRow]) -> None:
+            await self._pipeline.settle([Found.listed(row, key) for row in batch])
+            self._remember(batch)
 
-        async def examine(batch: Sequence[SignatureRow]) -> None:
-            async with turn:
-                await self._pipeline.settle([_found(key, row) for row in batch])
-                self._remember(batch)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for start in range(0, len(rows), BATCH_SIZE):
-                    group.create_task(examine(rows[start : start + BATCH_SIZE]), name="examine")
-        except* (SourceError, StoreUnavailable, Conflict) as failures:
-            # One of them is enough to say why; the sweep is begun again as a whole.
-            raise failures.exceptions[0] from failures
+        await in_batches(wanted, settle)
 
     def _remember(self, rows: Sequence[SignatureRow]) -> None:
         for row in rows:
             self._stored[row.signature] = None
         while len(self._stored) > REMEMBERED_MAX:
             self._stored.popitem(last=False)
-
-    async def expire(self, key: str) -> None:
-        """Lets expire what the key's frontier has passed, as each sweep does at its end."""
-        if (known := await cursors.get(self._database, key)) is not None:
-            await self._expire(known)
-
-    async def _expire(self, frontier: Frontier) -> None:
-        """Expires what the frontier has passed, unless something that may pay is still parked.
-
-        A payment that carries a watch key must be complete under its own reference as well.
-        """
-        times: dict[str, int] = {}
-
-        async def select() -> Sequence[Record]:
-            if await dead_letters.holding(self._database):
-                return ()
-            records = await payments.expirable(
-                self._database, key=frontier.key, block_time=frontier.block_time, limit=EXPIRY_BATCH
-            )
-            references = {record.payment.terms.reference for record in records}
-            times.update(await cursors.times(self._database, references))
-            return records
-
-        def expire(records: Sequence[Record]) -> list[Statement]:
-            now = int(self._clock())
-            return [
-                statement
-                for record in records
-                if not _is_in_doubt(record, frontier)
-                for statement in settlement(
-                    record,
-                    now=now,
-                    complete_to=min(frontier.block_time, times[record.payment.terms.reference]),
-                )
-            ]
-
-        while await self._pipeline.change(select, expire):
-            pass
-
-
-def _is_in_doubt(record: Record, frontier: Frontier) -> bool:
-    """Something was sighted in a slot that is final now, and is not judged or taken back yet."""
-    return any(sighting.slot <= frontier.slot for sighting in record.sightings)
-
-
-def _found(key: str, row: SignatureRow) -> Found:
-    return Found(signature=row.signature, slot=row.slot, block_time=row.block_time, key=key)

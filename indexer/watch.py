@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from indexer.errors import StoreUnavailable
-from store import payments
+from store import watching
 from store.database import Database
 
 
@@ -58,8 +58,8 @@ class Watched:
     async def refresh(self) -> bool:
         """Reads the list from the store; True when it changed."""
         now = int(self._clock())
-        foreign = tuple(await payments.foreign(self._database, now=now, limit=FOREIGN_MAX))
-        older = await payments.watch_keys(self._database, now=now)
+        foreign = tuple(await watching.foreign(self._database, now=now, limit=FOREIGN_MAX))
+        older = await watching.watch_keys(self._database, now=now)
         keys = (self._watch_keys[0], *(k for k in older if k != self._watch_keys[0]))
         changed = (keys, foreign) != (self._watch_keys, self._foreign)
         self._watch_keys, self._foreign = keys, foreign

@@ -1,6 +1,9 @@
 -- Every statement of the store, each under its name. All run unchanged on SQLite and on a
 -- libSQL server: one statement each, `?` or `?1` parameters, no pragmas, no temporary tables.
 
+
+-- ---------------------------------------------------------------------- payments: written and read
+
 -- name: payment_insert
 -- A new payment. A reference or an id that exists already is refused by its unique key.
 INSERT INTO payments (
@@ -31,11 +34,19 @@ SELECT id, provider, symbol, mint, decimals, token_program, recipient, token_acc
 FROM payments
 WHERE id IN (SELECT value FROM json_each(?1));
 
+-- name: metadata_by_ids
+SELECT payment_id, key, value FROM payment_metadata
+WHERE payment_id IN (SELECT value FROM json_each(?1))
+ORDER BY payment_id, key;
+
 -- name: ids_by_references
 -- And those that hold a leg of any of these transactions without being named by it.
 SELECT id FROM payments WHERE reference IN (SELECT value FROM json_each(?1))
 UNION
 SELECT payment_id FROM transfers WHERE signature IN (SELECT value FROM json_each(?2));
+
+-- name: ids_by_signature
+SELECT payment_id FROM verdicts WHERE signature = ? ORDER BY payment_id;
 
 -- name: page
 -- Newest first. The four differ in the index that leads them, so that none of them has to walk
@@ -65,6 +76,16 @@ WHERE reference = ?3 AND created_at > ?4 AND (created_at, id) < (?5, ?6)
 ORDER BY created_at DESC, id DESC
 LIMIT ?7;
 
+-- name: payment_counts
+SELECT status, count(*) FROM payments GROUP BY status;
+
+-- name: ids_in_review
+SELECT id FROM payments INDEXED BY payments_in_review
+WHERE review <> '[]' ORDER BY created_at LIMIT ?;
+
+-- name: payments_in_review_count
+SELECT count(*) FROM payments WHERE review <> '[]';
+
 -- name: ids_of_expirable
 -- Open payments of one watched key whose deadline its frontier has passed, the oldest first.
 -- What was paid in full and in time waits for a person and never expires: it is left out here,
@@ -81,25 +102,8 @@ WHERE status IN ('pending', 'processing') AND watch_key IS NULL AND reference = 
   AND NOT (status = 'processing' AND paid IN ('exact', 'over') AND late = 0)
 LIMIT ?3;
 
--- name: foreign_references
--- References that must be watched one by one, while money for them may still count. Newest first.
--- What decides is how far the reference's own frontier has come, by block time: the clock passes
--- the end of the grace time long before what was paid in it is final, or while nobody runs. ?1
--- only bounds how far back is looked, ?3 is for nodes that list a transaction late.
-SELECT reference FROM (
-    SELECT reference, created_at, id FROM payments
-    WHERE status IN ('pending', 'processing') AND watch_key IS NULL AND provider = 'solana'
-    UNION ALL
-    SELECT reference, created_at, id FROM payments
-    WHERE status = 'expired' AND watch_key IS NULL AND provider = 'solana'
-      AND expires_at + grace_s >= ?1
-      AND NOT EXISTS (
-          SELECT 1 FROM cursors
-          WHERE key = payments.reference AND block_time > expires_at + grace_s + ?3
-      )
-)
-ORDER BY created_at DESC, id DESC
-LIMIT ?2;
+
+-- -------------------------------------------------------- payments: what the chain is searched for
 
 -- name: watch_keys
 -- Watch keys of payments for which money may still count; more than one after a rotation. Leaps
@@ -134,6 +138,39 @@ WHERE key > '' AND EXISTS (
     WHERE status = 'expired' AND watch_key = expired.key AND expires_at + grace_s >= ?1
 );
 
+-- name: foreign_references
+-- References that must be watched one by one, while money for them may still count. Newest first.
+-- What decides is how far the reference's own frontier has come, by block time: the clock passes
+-- the end of the grace time long before what was paid in it is final, or while nobody runs. ?1
+-- only bounds how far back is looked, ?3 is for nodes that list a transaction late.
+SELECT reference FROM (
+    SELECT reference, created_at, id FROM payments
+    WHERE status IN ('pending', 'processing') AND watch_key IS NULL AND provider = 'solana'
+    UNION ALL
+    SELECT reference, created_at, id FROM payments
+    WHERE status = 'expired' AND watch_key IS NULL AND provider = 'solana'
+      AND expires_at + grace_s >= ?1
+      AND NOT EXISTS (
+          SELECT 1 FROM cursors
+          WHERE key = payments.reference AND block_time > expires_at + grace_s + ?3
+      )
+)
+ORDER BY created_at DESC, id DESC
+LIMIT ?2;
+
+-- name: references_alive
+-- Of all payments, whatever became of them, for which money may count between two times: made
+-- before the later one (?1), with grace until the earlier one (?2) or longer. Newest first, in
+-- pages that end before (?3, ?4).
+SELECT reference, created_at, id FROM payments
+WHERE created_at <= ?1 AND (created_at, id) < (?3, ?4)
+  AND provider = 'solana' AND expires_at + grace_s >= ?2
+ORDER BY created_at DESC, id DESC
+LIMIT ?5;
+
+-- name: references_known
+SELECT reference FROM payments WHERE reference IN (SELECT value FROM json_each(?1));
+
 -- name: oldest_payable
 -- When the oldest payment of one watched key was created for which money may still count.
 SELECT min(created_at) FROM (
@@ -151,13 +188,49 @@ SELECT min(created_at) FROM (
       )
 );
 
--- name: payment_counts
-SELECT status, count(*) FROM payments GROUP BY status;
+-- name: destinations
+-- Wallets and token accounts that payments wait for, from ?2 on, and the oldest of these payments.
+-- A key that is somebody's reference is left out: its cursor says something else.
+SELECT key, min(created_at) FROM (
+    SELECT coalesce(token_account, recipient) AS key, created_at
+    FROM payments INDEXED BY payments_awaiting
+    WHERE status IN ('pending', 'processing', 'expired') AND expires_at + grace_s >= ?1
+      AND coalesce(token_account, recipient) > ?2
+) AS awaiting
+WHERE NOT EXISTS (SELECT 1 FROM payments WHERE reference = awaiting.key)
+GROUP BY key ORDER BY key LIMIT ?3;
 
--- name: metadata_by_ids
-SELECT payment_id, key, value FROM payment_metadata
-WHERE payment_id IN (SELECT value FROM json_each(?1))
-ORDER BY payment_id, key;
+-- name: awaiting_amount
+-- Payments to ?1 that money of block times from ?2 to ?3 may be for, the youngest first.
+SELECT id FROM payments
+WHERE status IN ('pending', 'processing', 'expired')
+  AND coalesce(token_account, recipient) = ?1 AND amount = ?5
+  AND created_at <= ?3 AND expires_at + grace_s >= ?2
+ORDER BY created_at DESC LIMIT ?4;
+
+-- name: awaiting_memo
+SELECT id FROM payments
+WHERE status IN ('pending', 'processing', 'expired') AND memo IS NOT NULL
+  AND coalesce(token_account, recipient) = ?1 AND memo = ?5
+  AND created_at <= ?3 AND expires_at + grace_s >= ?2
+ORDER BY created_at DESC LIMIT ?4;
+
+-- name: awaiting_name
+-- By a JSON list of words, each of which may be an id, a reference or an order number.
+SELECT p.id FROM (
+    SELECT id FROM payments WHERE id IN (SELECT value FROM json_each(?5))
+    UNION
+    SELECT id FROM payments WHERE reference IN (SELECT value FROM json_each(?5))
+    UNION
+    SELECT id FROM payments WHERE order_id IN (SELECT value FROM json_each(?5))
+) AS named CROSS JOIN payments AS p ON p.id = named.id
+WHERE p.status IN ('pending', 'processing', 'expired')
+  AND coalesce(p.token_account, p.recipient) = ?1
+  AND p.created_at <= ?3 AND p.expires_at + p.grace_s >= ?2
+ORDER BY p.created_at DESC LIMIT ?4;
+
+
+-- -------------------------------------- verdicts and transfers: what transactions are for payments
 
 -- name: verdict_insert
 -- The same verdict again, from another sweep or another process, changes nothing.
@@ -165,14 +238,6 @@ INSERT INTO verdicts (
     signature, payment_id, slot, transaction_index, block_time, credit, clean, reasons, evidence
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (signature, payment_id) DO NOTHING;
-
--- name: verdict_signatures
-SELECT signature FROM verdicts WHERE payment_id = ?;
-
--- name: verdicts_by_ids
-SELECT signature, payment_id, slot, transaction_index, block_time, credit, clean, reasons, evidence
-FROM verdicts
-WHERE payment_id IN (SELECT value FROM json_each(?1));
 
 -- name: transfer_insert
 -- A leg of a verdict. The same leg of the same payment changes nothing; for another payment it
@@ -183,6 +248,11 @@ INSERT INTO transfers (
 ON CONFLICT (signature, outer_index, inner_index, sub_index) DO UPDATE
 SET payment_id = NULL WHERE payment_id <> excluded.payment_id;
 
+-- name: verdicts_by_ids
+SELECT signature, payment_id, slot, transaction_index, block_time, credit, clean, reasons, evidence
+FROM verdicts
+WHERE payment_id IN (SELECT value FROM json_each(?1));
+
 -- name: transfers_by_ids
 SELECT t.signature, t.payment_id, outer_index, inner_index, sub_index, source, destination,
     amount, net
@@ -190,6 +260,15 @@ FROM verdicts AS v
 JOIN transfers AS t ON t.signature = v.signature AND t.payment_id = v.payment_id
 WHERE v.payment_id IN (SELECT value FROM json_each(?1))
 ORDER BY t.signature, outer_index, inner_index, sub_index;
+
+-- name: verdict_signatures
+SELECT signature FROM verdicts WHERE payment_id = ?;
+
+-- name: signatures_judged
+SELECT DISTINCT signature FROM verdicts WHERE signature IN (SELECT value FROM json_each(?1));
+
+
+-- ---------------------------------------------------------------- sightings: what is not final yet
 
 -- name: sighting_insert
 -- Nothing, where a verdict was faster: it would stay a sighting for ever.
@@ -207,6 +286,55 @@ WHERE payment_id IN (SELECT value FROM json_each(?1));
 
 -- name: sightings_oldest
 SELECT payment_id, signature, slot, credit FROM sightings ORDER BY slot LIMIT ?;
+
+
+-- -------------------------------------- decisions and suggestions: what persons say, and are asked
+
+-- name: decision_insert
+-- Made once: a second one about the same transaction is refused by the key, and with it the batch.
+INSERT INTO decisions (payment_id, signature, decision, note, decided_at) VALUES (?, ?, ?, ?, ?);
+
+-- name: decisions_by_ids
+SELECT payment_id, signature, decision, note, decided_at FROM decisions
+WHERE payment_id IN (SELECT value FROM json_each(?1));
+
+-- name: suggestion_insert
+-- Once, and not of a transaction that pays somebody already; a payment has only so many.
+INSERT INTO suggestions (
+    signature, outer_index, inner_index, sub_index, payment_id, why, source, destination, amount,
+    memo, slot, block_time, found_at
+)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+WHERE NOT EXISTS (SELECT 1 FROM transfers WHERE signature = ?1)
+  AND (SELECT count(*) FROM suggestions WHERE payment_id = ?5 AND state = 'open') < ?14
+ON CONFLICT (signature, outer_index, inner_index, sub_index, payment_id) DO NOTHING;
+
+-- name: suggestion_close
+-- One that is not open any more becomes NULL, which its column refuses, and with it the batch.
+UPDATE suggestions SET state = CASE WHEN state = 'open' THEN ?6 END, decided_at = ?7
+WHERE signature = ?1 AND outer_index = ?2 AND inner_index = ?3 AND sub_index = ?4
+  AND payment_id = ?5;
+
+-- name: suggestions_listing
+-- Open ones of payments that can still be paid by them, the oldest first.
+SELECT s.signature, s.outer_index, s.inner_index, s.sub_index, s.payment_id, s.why, s.source,
+    s.destination, s.amount, s.memo, s.slot, s.block_time, s.found_at
+FROM suggestions AS s INDEXED BY suggestions_open CROSS JOIN payments AS p ON p.id = s.payment_id
+WHERE s.state = 'open' AND p.status IN ('pending', 'processing', 'expired')
+ORDER BY s.found_at, s.signature LIMIT ?;
+
+-- name: suggestions_of_signature
+SELECT signature, outer_index, inner_index, sub_index, payment_id, why, source, destination,
+    amount, memo, slot, block_time, found_at
+FROM suggestions WHERE signature = ? AND state = 'open';
+
+-- name: suggestions_of_payment
+SELECT signature, outer_index, inner_index, sub_index, payment_id, why, source, destination,
+    amount, memo, slot, block_time, found_at
+FROM suggestions WHERE payment_id = ? AND state = 'open' LIMIT ?;
+
+
+-- -------------------------------------------------------- events: the log that everyone else reads
 
 -- name: event_append
 INSERT INTO events (payment_id, type, version, ordinal, created_at, data)
@@ -226,6 +354,9 @@ SELECT coalesce(max(seq), 0) FROM events;
 -- name: last_seq_of_payment
 SELECT coalesce(max(seq), 0) FROM events WHERE payment_id = ?1;
 
+
+-- ---------------------------------------------------------- cursors: up to where a key is complete
+
 -- name: cursor_get
 SELECT key, slot, block_time, updated_at FROM cursors WHERE key = ?;
 
@@ -240,80 +371,38 @@ SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
     updated_at = excluded.updated_at
 WHERE excluded.slot >= slot;
 
--- name: dead_letter_park
--- Again: one more attempt, its age stays, and what was known and is not said again stays too.
-INSERT INTO dead_letters (
-    signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (signature) DO UPDATE
-SET key = coalesce(excluded.key, key), slot = coalesce(excluded.slot, slot),
-    reason = excluded.reason, detail = excluded.detail,
-    payload = coalesce(excluded.payload, payload),
-    attempts = max(attempts + 1, excluded.attempts), next_try_at = excluded.next_try_at,
-    updated_at = excluded.updated_at;
+-- name: cursor_advance_from
+-- Everything from slot ?5 to slot ?2 is stored, and before ?5 there was nothing: a frontier
+-- begins there, and one that reaches ?5 moves on.
+INSERT INTO cursors (key, slot, block_time, updated_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (key) DO UPDATE
+SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
+    updated_at = excluded.updated_at
+WHERE excluded.slot > slot AND slot >= ?5 - 1;
 
--- name: dead_letter_resolve
-DELETE FROM dead_letters WHERE signature = ?;
-
--- name: dead_letters_due
-SELECT signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
-FROM dead_letters WHERE next_try_at <= ? ORDER BY next_try_at LIMIT ?;
-
--- name: dead_letters_listing
-SELECT signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
-FROM dead_letters ORDER BY created_at DESC, signature LIMIT ?;
-
--- name: dead_letters_count
-SELECT count(*) FROM dead_letters;
-
--- name: dead_letters_holding
-SELECT count(*) FROM dead_letters WHERE next_try_at IS NOT NULL;
-
--- name: api_key_insert
-INSERT INTO api_keys (id, name, hash, scopes, created_at) VALUES (?, ?, ?, ?, ?);
-
--- name: api_key_by_hash
-SELECT id, name, scopes, created_at, revoked_at FROM api_keys
-WHERE hash = ? AND revoked_at IS NULL;
-
--- name: api_keys_all
-SELECT id, name, scopes, created_at, revoked_at FROM api_keys ORDER BY created_at, name;
-
--- name: api_key_revoke
-UPDATE api_keys SET revoked_at = ?2 WHERE (id = ?1 OR name = ?1) AND revoked_at IS NULL
-RETURNING id;
-
--- name: idempotency_find
-SELECT fingerprint, status, headers, body, created_at FROM idempotency_keys
-WHERE api_key_id = ? AND route = ? AND key = ?;
-
--- name: idempotency_insert
-INSERT INTO idempotency_keys (
-    api_key_id, route, key, fingerprint, status, headers, body, created_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
-
--- name: idempotency_prune
--- A bounded number at a time: a write holds up all others.
-DELETE FROM idempotency_keys
-WHERE (api_key_id, route, key) IN (
-    SELECT api_key_id, route, key FROM idempotency_keys
-    WHERE created_at < ?1 ORDER BY created_at LIMIT ?2
+-- name: cursor_advance_over_coverage
+-- A frontier moves on where coverage goes on without a hole.
+UPDATE cursors
+SET slot = ?2, block_time = max(block_time, ?3), updated_at = ?4
+WHERE key = ?1 AND slot < ?2 AND EXISTS (
+    SELECT 1 FROM coverage
+    WHERE coverage.key = ?1 AND first_slot <= cursors.slot + 1 AND last_slot >= ?2
 );
 
--- name: deployment_get
-SELECT value FROM deployment WHERE name = ?;
+-- name: cursors_advance_whole_lives
+-- Of the references of open payments that were made (?6 to ?7) and ran out (before ?3) while
+-- everything was examined, from slot ?5 to slot ?2: nothing can have paid them elsewhere.
+INSERT INTO cursors (key, slot, block_time, updated_at)
+SELECT reference, ?2, ?3, ?4 FROM payments
+WHERE status IN ('pending', 'processing') AND watch_key = ?1 AND expires_at < ?3
+  AND created_at >= ?6 AND created_at < ?7
+ON CONFLICT (key) DO UPDATE
+SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
+    updated_at = excluded.updated_at
+WHERE excluded.slot > slot AND slot >= ?5 - 1;
 
--- name: deployment_put
-INSERT INTO deployment (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING;
 
--- name: health_report
-INSERT INTO health (component, problem, since, updated_at) VALUES (?1, ?2, ?3, ?3)
-ON CONFLICT (component) DO UPDATE
-SET since = CASE WHEN problem IS excluded.problem THEN since ELSE excluded.since END,
-    problem = excluded.problem, updated_at = excluded.updated_at;
-
--- name: health_all
-SELECT component, problem, since, updated_at FROM health ORDER BY component;
+-- -------------------------------------------------------------- coverage: slots that were examined
 
 -- name: coverage_add
 -- Together with every range that it overlaps or touches.
@@ -336,6 +425,9 @@ WHERE key = ?1 AND EXISTS (
 -- name: coverage_of
 SELECT first_slot, last_slot FROM coverage WHERE key = ? ORDER BY first_slot;
 
+
+-- --------------------------------------------- gaps: slots in which something may have been missed
+
 -- name: gap_open
 -- The same gap is noted once, however often it is found.
 INSERT INTO gaps (key, first_slot, last_slot, reason, source, opened_at, created_before)
@@ -346,6 +438,14 @@ ON CONFLICT (key, first_slot, last_slot, reason, source) DO NOTHING;
 -- A sweep cannot close what is kept by nobody: it passed over it.
 UPDATE gaps SET closed_at = ?3
 WHERE key = ?1 AND last_slot <= ?2 AND closed_at IS NULL AND reason <> 'pruned';
+
+-- name: gaps_close_covered
+-- All of what may have been missed was examined, whatever the reason.
+UPDATE gaps SET closed_at = ?2
+WHERE key = ?1 AND closed_at IS NULL AND EXISTS (
+    SELECT 1 FROM coverage
+    WHERE key = ?1 AND first_slot <= gaps.first_slot AND last_slot >= gaps.last_slot
+);
 
 -- name: gaps_close_pruned
 -- Once all of it was examined after all, or nothing that may have been paid there can still be.
@@ -388,6 +488,13 @@ SELECT id, key, first_slot, last_slot, reason, source, opened_at, closed_at, cre
 FROM gaps
 WHERE closed_at IS NULL ORDER BY key, last_slot LIMIT ?;
 
+-- name: gaps_summary
+SELECT reason, count(*), sum(last_slot - first_slot + 1) FROM gaps
+WHERE closed_at IS NULL GROUP BY reason;
+
+
+-- ----------------------------------------- reference_checks: whose own reference is looked at next
+
 -- name: reference_checks_due
 SELECT c.payment_id, p.reference, p.watch_key, p.status, p.created_at, p.expires_at, p.grace_s
 FROM reference_checks AS c JOIN payments AS p ON p.id = c.payment_id
@@ -416,30 +523,83 @@ WHERE due_at > ?3 AND payment_id IN (
 -- name: reference_check_end
 DELETE FROM reference_checks WHERE payment_id = ?;
 
--- name: measure_report
-INSERT INTO measures (name, labels, kind, value, updated_at) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (name, labels) DO UPDATE
-SET kind = excluded.kind, value = excluded.value, updated_at = excluded.updated_at;
 
--- name: measures_since
-SELECT name, labels, kind, value FROM measures WHERE updated_at >= ? ORDER BY name, labels;
+-- ----------------------------------------------- dead_letters: transactions that could not be read
 
--- name: gaps_summary
-SELECT reason, count(*), sum(last_slot - first_slot + 1) FROM gaps
-WHERE closed_at IS NULL GROUP BY reason;
+-- name: dead_letter_park
+-- Again: one more attempt, its age stays, and what was known and is not said again stays too.
+INSERT INTO dead_letters (
+    signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (signature) DO UPDATE
+SET key = coalesce(excluded.key, key), slot = coalesce(excluded.slot, slot),
+    reason = excluded.reason, detail = excluded.detail,
+    payload = coalesce(excluded.payload, payload),
+    attempts = max(attempts + 1, excluded.attempts), next_try_at = excluded.next_try_at,
+    updated_at = excluded.updated_at;
+
+-- name: dead_letter_resolve
+DELETE FROM dead_letters WHERE signature = ?;
+
+-- name: dead_letters_due
+SELECT signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
+FROM dead_letters WHERE next_try_at <= ? ORDER BY next_try_at LIMIT ?;
+
+-- name: dead_letters_holding
+SELECT count(*) FROM dead_letters WHERE next_try_at IS NOT NULL;
+
+-- name: dead_letters_count
+SELECT count(*) FROM dead_letters;
 
 -- name: dead_letters_summary
 SELECT reason, next_try_at IS NULL, count(*) FROM dead_letters GROUP BY 1, 2;
 
--- name: ids_by_signature
-SELECT payment_id FROM verdicts WHERE signature = ? ORDER BY payment_id;
+-- name: dead_letters_listing
+SELECT signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
+FROM dead_letters ORDER BY created_at DESC, signature LIMIT ?;
 
--- name: ids_in_review
-SELECT id FROM payments INDEXED BY payments_in_review
-WHERE review <> '[]' ORDER BY created_at LIMIT ?;
+-- name: dead_letter_get
+SELECT signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
+FROM dead_letters WHERE signature = ?;
 
--- name: payments_in_review_count
-SELECT count(*) FROM payments WHERE review <> '[]';
+-- name: dead_letters_among
+SELECT signature, reason FROM dead_letters
+WHERE signature IN (SELECT value FROM json_each(?1));
+
+-- name: dead_letter_outcomes
+-- What became of transactions that could be read after all.
+SELECT v.signature, v.payment_id, v.credit, p.symbol, p.decimals, p.status
+FROM verdicts AS v JOIN payments AS p ON p.id = v.payment_id
+WHERE v.signature IN (SELECT value FROM json_each(?1))
+ORDER BY v.signature, v.payment_id;
+
+-- name: dead_letter_drop
+-- The letter as it was at the very moment it went.
+DELETE FROM dead_letters WHERE signature = ?
+RETURNING signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at,
+    updated_at;
+
+
+-- ------------------------------------------------------------ replays: runs, and how far they came
+
+-- name: replay_begin
+INSERT INTO replays (strategy, keys, first_slot, last_slot, report, started_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+RETURNING id;
+
+-- name: replay_progress
+UPDATE replays SET done_to = ?2, report = ?3, updated_at = ?4 WHERE id = ?1;
+
+-- name: replay_finish
+UPDATE replays SET done_to = ?2, report = ?3, updated_at = ?4, finished_at = ?4 WHERE id = ?1;
+
+-- name: replays_unfinished
+SELECT id, keys, done_to, report, started_at FROM replays
+WHERE strategy = ?1 AND first_slot = ?2 AND last_slot = ?3 AND finished_at IS NULL
+ORDER BY id DESC LIMIT ?4;
+
+
+-- --------------------------------------------------------- audit: everything, to be reckoned again
 
 -- name: audit_count
 SELECT count(*) FROM payments
@@ -489,177 +649,65 @@ WHERE NOT EXISTS (SELECT 1 FROM events AS next WHERE next.seq = event.seq + 1)
   AND seq < (SELECT max(seq) FROM events)
 ORDER BY seq LIMIT ?1;
 
--- name: dead_letters_among
-SELECT signature, reason FROM dead_letters
-WHERE signature IN (SELECT value FROM json_each(?1));
 
--- name: dead_letter_get
-SELECT signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at, updated_at
-FROM dead_letters WHERE signature = ?;
+-- -------------------------------------------- health and measures: what the indexer says of itself
 
--- name: dead_letter_drop
--- The letter as it was at the very moment it went.
-DELETE FROM dead_letters WHERE signature = ?
-RETURNING signature, key, slot, reason, detail, payload, attempts, next_try_at, created_at,
-    updated_at;
+-- name: health_report
+INSERT INTO health (component, problem, since, updated_at) VALUES (?1, ?2, ?3, ?3)
+ON CONFLICT (component) DO UPDATE
+SET since = CASE WHEN problem IS excluded.problem THEN since ELSE excluded.since END,
+    problem = excluded.problem, updated_at = excluded.updated_at;
 
--- name: decision_insert
--- Made once: a second one about the same transaction is refused by the key, and with it the batch.
-INSERT INTO decisions (payment_id, signature, decision, note, decided_at) VALUES (?, ?, ?, ?, ?);
+-- name: health_all
+SELECT component, problem, since, updated_at FROM health ORDER BY component;
 
--- name: decisions_by_ids
-SELECT payment_id, signature, decision, note, decided_at FROM decisions
-WHERE payment_id IN (SELECT value FROM json_each(?1));
+-- name: measure_report
+INSERT INTO measures (name, labels, kind, value, updated_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (name, labels) DO UPDATE
+SET kind = excluded.kind, value = excluded.value, updated_at = excluded.updated_at;
 
--- name: destinations
--- Wallets and token accounts that payments wait for, from ?2 on, and the oldest of these payments.
--- A key that is somebody's reference is left out: its cursor says something else.
-SELECT key, min(created_at) FROM (
-    SELECT coalesce(token_account, recipient) AS key, created_at
-    FROM payments INDEXED BY payments_awaiting
-    WHERE status IN ('pending', 'processing', 'expired') AND expires_at + grace_s >= ?1
-      AND coalesce(token_account, recipient) > ?2
-) AS awaiting
-WHERE NOT EXISTS (SELECT 1 FROM payments WHERE reference = awaiting.key)
-GROUP BY key ORDER BY key LIMIT ?3;
+-- name: measures_since
+SELECT name, labels, kind, value FROM measures WHERE updated_at >= ? ORDER BY name, labels;
 
--- name: awaiting_amount
--- Payments to ?1 that money of block times from ?2 to ?3 may be for, the youngest first.
-SELECT id FROM payments
-WHERE status IN ('pending', 'processing', 'expired')
-  AND coalesce(token_account, recipient) = ?1 AND amount = ?5
-  AND created_at <= ?3 AND expires_at + grace_s >= ?2
-ORDER BY created_at DESC LIMIT ?4;
 
--- name: awaiting_memo
-SELECT id FROM payments
-WHERE status IN ('pending', 'processing', 'expired') AND memo IS NOT NULL
-  AND coalesce(token_account, recipient) = ?1 AND memo = ?5
-  AND created_at <= ?3 AND expires_at + grace_s >= ?2
-ORDER BY created_at DESC LIMIT ?4;
+-- --------------------------------- api_keys and idempotency_keys: who calls, and what was answered
 
--- name: awaiting_name
--- By a JSON list of words, each of which may be an id, a reference or an order number.
-SELECT p.id FROM (
-    SELECT id FROM payments WHERE id IN (SELECT value FROM json_each(?5))
-    UNION
-    SELECT id FROM payments WHERE reference IN (SELECT value FROM json_each(?5))
-    UNION
-    SELECT id FROM payments WHERE order_id IN (SELECT value FROM json_each(?5))
-) AS named CROSS JOIN payments AS p ON p.id = named.id
-WHERE p.status IN ('pending', 'processing', 'expired')
-  AND coalesce(p.token_account, p.recipient) = ?1
-  AND p.created_at <= ?3 AND p.expires_at + p.grace_s >= ?2
-ORDER BY p.created_at DESC LIMIT ?4;
+-- name: api_key_insert
+INSERT INTO api_keys (id, name, hash, scopes, created_at) VALUES (?, ?, ?, ?, ?);
 
--- name: signatures_judged
-SELECT DISTINCT signature FROM verdicts WHERE signature IN (SELECT value FROM json_each(?1));
+-- name: api_key_by_hash
+SELECT id, name, scopes, created_at, revoked_at FROM api_keys
+WHERE hash = ? AND revoked_at IS NULL;
 
--- name: references_known
-SELECT reference FROM payments WHERE reference IN (SELECT value FROM json_each(?1));
+-- name: api_keys_all
+SELECT id, name, scopes, created_at, revoked_at FROM api_keys ORDER BY created_at, name;
 
--- name: suggestion_insert
--- Once, and not of a transaction that pays somebody already; a payment has only so many.
-INSERT INTO suggestions (
-    signature, outer_index, inner_index, sub_index, payment_id, why, source, destination, amount,
-    memo, slot, block_time, found_at
-)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
-WHERE NOT EXISTS (SELECT 1 FROM transfers WHERE signature = ?1)
-  AND (SELECT count(*) FROM suggestions WHERE payment_id = ?5 AND state = 'open') < ?14
-ON CONFLICT (signature, outer_index, inner_index, sub_index, payment_id) DO NOTHING;
-
--- name: suggestion_close
--- One that is not open any more becomes NULL, which its column refuses, and with it the batch.
-UPDATE suggestions SET state = CASE WHEN state = 'open' THEN ?6 END, decided_at = ?7
-WHERE signature = ?1 AND outer_index = ?2 AND inner_index = ?3 AND sub_index = ?4
-  AND payment_id = ?5;
-
--- name: suggestions_listing
--- Open ones of payments that can still be paid by them, the oldest first.
-SELECT s.signature, s.outer_index, s.inner_index, s.sub_index, s.payment_id, s.why, s.source,
-    s.destination, s.amount, s.memo, s.slot, s.block_time, s.found_at
-FROM suggestions AS s INDEXED BY suggestions_open CROSS JOIN payments AS p ON p.id = s.payment_id
-WHERE s.state = 'open' AND p.status IN ('pending', 'processing', 'expired')
-ORDER BY s.found_at, s.signature LIMIT ?;
-
--- name: suggestions_of_signature
-SELECT signature, outer_index, inner_index, sub_index, payment_id, why, source, destination,
-    amount, memo, slot, block_time, found_at
-FROM suggestions WHERE signature = ? AND state = 'open';
-
--- name: suggestions_of_payment
-SELECT signature, outer_index, inner_index, sub_index, payment_id, why, source, destination,
-    amount, memo, slot, block_time, found_at
-FROM suggestions WHERE payment_id = ? AND state = 'open' LIMIT ?;
-
--- name: replay_begin
-INSERT INTO replays (strategy, keys, first_slot, last_slot, report, started_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+-- name: api_key_revoke
+UPDATE api_keys SET revoked_at = ?2 WHERE (id = ?1 OR name = ?1) AND revoked_at IS NULL
 RETURNING id;
 
--- name: replay_progress
-UPDATE replays SET done_to = ?2, report = ?3, updated_at = ?4 WHERE id = ?1;
+-- name: idempotency_find
+SELECT fingerprint, status, headers, body, created_at FROM idempotency_keys
+WHERE api_key_id = ? AND route = ? AND key = ?;
 
--- name: replay_finish
-UPDATE replays SET done_to = ?2, report = ?3, updated_at = ?4, finished_at = ?4 WHERE id = ?1;
+-- name: idempotency_insert
+INSERT INTO idempotency_keys (
+    api_key_id, route, key, fingerprint, status, headers, body, created_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
--- name: replays_unfinished
-SELECT id, keys, done_to, report, started_at FROM replays
-WHERE strategy = ?1 AND first_slot = ?2 AND last_slot = ?3 AND finished_at IS NULL
-ORDER BY id DESC LIMIT ?4;
-
--- name: references_alive
--- Of all payments, whatever became of them, for which money may count between two times: made
--- before the later one (?1), with grace until the earlier one (?2) or longer. Newest first, in
--- pages that end before (?3, ?4).
-SELECT reference, created_at, id FROM payments
-WHERE created_at <= ?1 AND (created_at, id) < (?3, ?4)
-  AND provider = 'solana' AND expires_at + grace_s >= ?2
-ORDER BY created_at DESC, id DESC
-LIMIT ?5;
-
--- name: cursor_advance_from
--- Everything from slot ?5 to slot ?2 is stored, and before ?5 there was nothing: a frontier
--- begins there, and one that reaches ?5 moves on.
-INSERT INTO cursors (key, slot, block_time, updated_at) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (key) DO UPDATE
-SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
-    updated_at = excluded.updated_at
-WHERE excluded.slot > slot AND slot >= ?5 - 1;
-
--- name: cursor_advance_over_coverage
--- A frontier moves on where coverage goes on without a hole.
-UPDATE cursors
-SET slot = ?2, block_time = max(block_time, ?3), updated_at = ?4
-WHERE key = ?1 AND slot < ?2 AND EXISTS (
-    SELECT 1 FROM coverage
-    WHERE coverage.key = ?1 AND first_slot <= cursors.slot + 1 AND last_slot >= ?2
+-- name: idempotency_prune
+-- A bounded number at a time: a write holds up all others.
+DELETE FROM idempotency_keys
+WHERE (api_key_id, route, key) IN (
+    SELECT api_key_id, route, key FROM idempotency_keys
+    WHERE created_at < ?1 ORDER BY created_at LIMIT ?2
 );
 
--- name: cursors_advance_whole_lives
--- Of the references of open payments that were made (?6 to ?7) and ran out (before ?3) while
--- everything was examined, from slot ?5 to slot ?2: nothing can have paid them elsewhere.
-INSERT INTO cursors (key, slot, block_time, updated_at)
-SELECT reference, ?2, ?3, ?4 FROM payments
-WHERE status IN ('pending', 'processing') AND watch_key = ?1 AND expires_at < ?3
-  AND created_at >= ?6 AND created_at < ?7
-ON CONFLICT (key) DO UPDATE
-SET slot = excluded.slot, block_time = max(block_time, excluded.block_time),
-    updated_at = excluded.updated_at
-WHERE excluded.slot > slot AND slot >= ?5 - 1;
 
--- name: gaps_close_covered
--- All of what may have been missed was examined, whatever the reason.
-UPDATE gaps SET closed_at = ?2
-WHERE key = ?1 AND closed_at IS NULL AND EXISTS (
-    SELECT 1 FROM coverage
-    WHERE key = ?1 AND first_slot <= gaps.first_slot AND last_slot >= gaps.last_slot
-);
+-- ---------------------------------------------------------------- deployment: what is decided once
 
--- name: dead_letter_outcomes
--- What became of transactions that could be read after all.
-SELECT v.signature, v.payment_id, v.credit, p.symbol, p.decimals, p.status
-FROM verdicts AS v JOIN payments AS p ON p.id = v.payment_id
-WHERE v.signature IN (SELECT value FROM json_each(?1))
-ORDER BY v.signature, v.payment_id;
+-- name: deployment_get
+SELECT value FROM deployment WHERE name = ?;
+
+-- name: deployment_put
+INSERT INTO deployment (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING;

@@ -1,7 +1,8 @@
 """Between rows and core values: the only place that knows the order of columns."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from indexer.core.payment import Asset, Payment, State, Terms
 from indexer.core.types import Paid, Provider, Reason, Status
 from indexer.core.verdict import CreditedLeg, Evidence, Sighting, Verdict
+from indexer.errors import StoreBroken
 from store.database import Parameter
 
 
@@ -65,7 +67,16 @@ def state_values(state: State) -> tuple[Parameter, ...]:
 
 
 def payment(row: Sequence[Any], metadata: Mapping[str, str]) -> Payment:
-    """A row of `payments_by_ids`."""
+    """A row of `payments_by_ids`.
+
+    Raises:
+        StoreBroken: nobody can have written it but a person.
+    """
+    with _as_written(f"payment {row[0]}"):
+        return _payment(row, metadata)
+
+
+def _payment(row: Sequence[Any], metadata: Mapping[str, str]) -> Payment:
     (
         id_, provider, symbol, mint, decimals, token_program, recipient, token_account, amount,
         reference, watch_key, order_id, label, message, memo, created_at, expires_at, grace_s,
@@ -121,7 +132,16 @@ def verdict_values(verdict: Verdict) -> tuple[Parameter, ...]:
 
 
 def verdict(row: Sequence[Any], legs: tuple[CreditedLeg, ...]) -> Verdict:
-    """A row of `verdicts_by_ids`."""
+    """A row of `verdicts_by_ids`.
+
+    Raises:
+        StoreBroken: nobody can have written it but a person.
+    """
+    with _as_written(f"the verdict on {row[0]} for {row[1]}"):
+        return _verdict(row, legs)
+
+
+def _verdict(row: Sequence[Any], legs: tuple[CreditedLeg, ...]) -> Verdict:
     signature, payment_id, slot, index, block_time, credit, clean, reasons, evidence = row
     return Verdict(
         payment_id=payment_id,
@@ -173,3 +193,15 @@ def sighting(row: Sequence[Any]) -> Sighting:
     """A row of `sightings_by_ids` or `sightings_oldest`."""
     payment_id, signature, slot, credit = row
     return Sighting(payment_id=payment_id, signature=signature, slot=slot, credit=int(credit))
+
+
+@contextmanager
+def _as_written(what: str) -> Iterator[None]:
+    """Names the row that holds what this code never wrote; the schema lets such JSON pass."""
+    try:
+        yield
+    except (ValueError, msgspec.DecodeError) as error:
+        raise StoreBroken(
+            f"{what} cannot be read ({error}): its row was changed by hand or by another release; "
+            "put a backup in the database's place, and run `axiompay replay`"
+        ) from error

@@ -8,6 +8,7 @@ A command's result goes to standard output and nothing else does; all talk goes 
 error. What goes wrong in an expected way is one line there that says how to fix it.
 """
 
+import errno
 import os
 import sys
 from argparse import Namespace
@@ -20,6 +21,7 @@ import uvloop
 from indexer import log
 from indexer.cli.arguments import build_parser
 from indexer.cli.command import Command, Voice
+from indexer.cli.output import say
 from indexer.errors import AxiomError, ConfigError, InvalidInput, InvariantError
 from indexer.log import LogLevel
 from indexer.settings import Settings, unknown_variables
@@ -31,6 +33,12 @@ MISUSED: Final = 2
 
 _DEFAULT_ENV_FILE: Final = Path(".env")
 
+_STDOUT: Final = 1
+_STDERR: Final = 2
+
+#: What a file system says that takes no more.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code.
@@ -41,14 +49,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: for `--help` and unusable arguments.
     """
-    arguments = build_parser().parse_args(argv)
+    _open_standard_streams()
+    given = sys.argv[1:] if argv is None else argv
+    for argument in given:
+        if not _is_text(argument):
+            say(f"{argument!r:.120} is no argument: it is not UTF-8 text")
+            return MISUSED
+    arguments = build_parser().parse_args(given)
     try:
         return _run(arguments)
     except BrokenPipeError:
         # The reader, such as `head`, has what it wanted. Python would complain at exit when it
         # flushes what nobody reads.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return DONE
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _forget_output()
+        return _fail(f"the answer cannot be written: {error.strerror}")
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C")
     except AxiomError as error:
@@ -58,6 +77,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(errors) < len(list(_leaves(group))):
             raise
         return explain(errors)
+
+
+def _open_standard_streams() -> None:
+    """Leads nowhere what was closed before we began.
+
+    Otherwise the next file that is opened gets the number of a standard stream, and the event
+    loop ends the process when it is to close it.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    if sys.stdout is None:
+        sys.stdout = open(_STDOUT, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(_STDERR, "w", closefd=False)  # noqa: SIM115 - as long as the process
+
+
+def _forget_output() -> None:
+    """What is still to be written goes nowhere, also when Python flushes it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_text(argument: str) -> bool:
+    """Python lets bytes that are no UTF-8 through, and nothing behind it can store them."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _run(arguments: Namespace) -> int:
@@ -73,7 +121,7 @@ def _settings(arguments: Namespace, command: Command) -> Settings:
     if env_file is None and _DEFAULT_ENV_FILE.is_file():
         env_file = _DEFAULT_ENV_FILE
     for sentence in unknown_variables(os.environ, env_file):
-        _say(f"warning: {sentence}")
+        say(f"warning: {sentence}")
     settings = Settings.from_env(os.environ, env_file)
     log.configure(_level(settings.log_level, command.voice), settings.log_format)
     return settings
@@ -99,10 +147,10 @@ def explain(errors: Sequence[AxiomError]) -> int:
                 raise error  # a bug of ours: its traceback is what helps
             case ConfigError():
                 for problem in error.problems:
-                    _say(problem)
+                    say(problem)
                 codes.add(MISUSED)
             case InvalidInput():
-                _say(str(error))
+                say(str(error))
                 codes.add(MISUSED)
             case _:
                 codes.add(_fail(str(error)))
@@ -118,9 +166,5 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 def _fail(message: str) -> int:
-    _say(message)
+    say(message)
     return FAILED
-
-
-def _say(message: str) -> None:
-    print(f"axiompay: {message}", file=sys.stderr)

@@ -4,7 +4,8 @@ from argparse import Namespace
 from typing import Any, Final
 
 from indexer.audit import Audit, Doubt, Remark, Report
-from indexer.cli.command import Command, Commands, chain_of, clock, database_of, unix_s
+from indexer.cli import typed
+from indexer.cli.command import Command, Commands, chain_of, clock, database_of
 from indexer.cli.output import print_fields, print_json, print_table
 from indexer.cli.progress import progress
 from indexer.core.amounts import format_amount
@@ -42,7 +43,7 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument(
         "--since",
-        type=unix_s,
+        type=typed.unix_s,
         default=0,
         metavar="TIME",
         help="only payments created then or later; RFC 3339 with a zone (default: all)",

@@ -206,6 +206,11 @@ def _freshness(node: Node, check: str, best: int, now: float) -> Finding:
     if node.block_time is None:
         hint = "nothing can expire or be late until the node knows the time of its blocks"
         return Finding(Grade.WARN, check, f"{found}, of unknown age", hint)
+    if node.block_time - now > FINALIZED_AGE_MAX_S:
+        hint = "this machine's clock is behind: payments expire earlier than they say; set it right"
+        return Finding(
+            Grade.WARN, check, f"{found}, but made {round(node.block_time - now)} s from now", hint
+        )
     if now - node.block_time > FINALIZED_AGE_MAX_S:
         hint = "the cluster stalls, the node is behind, or this machine's clock is wrong"
         return Finding(Grade.WARN, check, found, hint)

@@ -4,7 +4,6 @@ import time
 from argparse import (
     SUPPRESS,
     ArgumentParser,
-    ArgumentTypeError,
     Namespace,
     RawDescriptionHelpFormatter,
     _SubParsersAction,
@@ -12,14 +11,15 @@ from argparse import (
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum, auto
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, Final
 
 from indexer import cluster
+from indexer.cli import typed
 from indexer.errors import AxiomError
+from indexer.pipeline import Pipeline
 from indexer.settings import Settings
 from indexer.sources.endpoint import Bounds
 from indexer.sources.rpc import Rpc
@@ -108,6 +108,17 @@ def add_env_file(parser: ArgumentParser) -> None:
     )
 
 
+def add_limit(parser: ArgumentParser, default: int, maximum: int, *, what: str = "at most") -> None:
+    """`--limit`, of a command that lists."""
+    parser.add_argument(
+        "--limit",
+        type=typed.number(1, maximum),
+        default=default,
+        metavar="N",
+        help=f"{what} (default: {default})",
+    )
+
+
 def has_file(settings: Settings) -> bool:
     """Whether the database exists; opening it would make it.
 
@@ -142,31 +153,31 @@ async def database_of(settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def chain_of(settings: Settings, database: Database) -> AsyncIterator[Rpc]:
+async def chain_of(
+    settings: Settings, database: Database, *, fills: bool = False
+) -> AsyncIterator[Rpc]:
     """The endpoints, open, none of them known to serve another cluster than the database.
+
+    Args:
+        settings: name them.
+        database: open.
+        fills: what they say will be stored, so the database belongs to their cluster from now on.
 
     Raises:
         ConfigError: one of them serves another cluster.
+        SourceError: nobody says which cluster it is that the database is to be filled from.
     """
     rpc = Rpc(settings.rpc_urls, bounds=bounds_of(settings), quorum=settings.verify_quorum)
     async with rpc:
+        if fills:
+            await cluster.know(database, rpc)
         await cluster.check_all(database, rpc)
         yield rpc
 
 
-def unix_s(text: str) -> int:
-    """A time as it is typed, RFC 3339 with a zone, in unix seconds; for argparse.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise ArgumentTypeError(f"{text!r} is no time such as 2026-11-22T20:00:00Z")
-    return int(time.timestamp())
+def pipeline_of(database: Database, rpc: Rpc) -> Pipeline:
+    """The road, beside a daemon or without: readers of other processes see what it stores soon."""
+    return Pipeline(database, rpc, clock=clock, wake=lambda: None)
 
 
 def bounds_of(settings: Settings) -> Bounds:

@@ -2,24 +2,28 @@
 
 import base64
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any, Final
 
+from indexer.batches import in_batches
 from indexer.cli.command import (
     Command,
     CommandFailed,
     Commands,
     Voice,
+    add_limit,
     chain_of,
     clock,
     database_of,
+    pipeline_of,
 )
-from indexer.cli.output import print_fields, print_json, print_table
+from indexer.cli.output import print_fields, print_json, print_table, say
 from indexer.core.amounts import format_amount
 from indexer.core.events import format_time
 from indexer.errors import InvalidInput
 from indexer.log import get_logger
-from indexer.pipeline import Found, Pipeline, Unread
+from indexer.pipeline import Found, Unread
 from indexer.settings import Settings
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc
@@ -33,8 +37,6 @@ log = get_logger(__name__)
 #: Letters that are listed, unless more are asked for, and at most.
 _LIST_DEFAULT: Final = 100
 _LIST_MAX: Final = 100_000
-#: Letters that are tried together.
-_BATCH_SIZE: Final = 50
 
 _LIST = """
     Transactions of which nothing could be learned, the newest first. They are tried again by
@@ -71,13 +73,7 @@ _DROP = """
 def add_to(commands: Commands) -> None:
     """Adds the four commands."""
     listing = commands.add("list", Command(_list), "list them", _LIST, as_json=True)
-    listing.add_argument(
-        "--limit",
-        type=_limit,
-        default=_LIST_DEFAULT,
-        metavar="N",
-        help=f"at most (default: {_LIST_DEFAULT})",
-    )
+    add_limit(listing, _LIST_DEFAULT, _LIST_MAX)
     show = commands.add("show", Command(_show), "show one", _SHOW, as_json=True)
     show.add_argument("signature", metavar="SIGNATURE")
     retry = commands.add("retry", Command(_retry), "try again now", _RETRY, as_json=True)
@@ -99,7 +95,7 @@ async def _list(arguments: Namespace, settings: Settings) -> int:
     heads = ("signature", "reason", "attempts", "age", "next try", "detail")
     print_table(heads, [_row(letter, now) for letter in letters])
     if count > len(letters):
-        print(f"axiompay: {count - len(letters)} more; see --limit", file=sys.stderr)
+        say(f"{count - len(letters)} more; see --limit")
     return 0
 
 
@@ -165,20 +161,14 @@ async def _found(database: Database, signature: str) -> DeadLetter:
 
 async def _retried(database: Database, rpc: Rpc, letters: list[DeadLetter]) -> dict[str, Unread]:
     """Takes them down the road that every signature takes; what still cannot be read."""
-    pipeline = Pipeline(database, rpc, clock=clock, wake=lambda: None)
+    pipeline = pipeline_of(database, rpc)
     unread: dict[str, Unread] = {}
-    for start in range(0, len(letters), _BATCH_SIZE):
-        found = [
-            Found(
-                signature=letter.signature,
-                slot=letter.slot,
-                key=letter.key,
-                attempts=letter.attempts,
-            )
-            for letter in letters[start : start + _BATCH_SIZE]
-        ]
-        for each in await pipeline.settle(found):
+
+    async def retry(batch: Sequence[DeadLetter]) -> None:
+        for each in await pipeline.settle([Found.parked(letter) for letter in batch]):
             unread[each.found.signature] = each
+
+    await in_batches(letters, retry)
     return unread
 
 
@@ -254,9 +244,3 @@ def _plain(text: str) -> str:
     return "".join(
         char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
     )
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _LIST_MAX:
-        raise ArgumentTypeError(f"{text!r} is no number from 1 to {_LIST_MAX}")
-    return int(text)

@@ -1,21 +1,18 @@
 """`gaps`: slots in which something may have been missed, and having them examined now."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any, Final
 
-from indexer.cli.command import Command, Commands, chain_of, clock, database_of
-from indexer.cli.output import print_json, print_table
+from indexer.cli.command import Command, Commands, chain_of, clock, database_of, pipeline_of
+from indexer.cli.output import print_json, print_table, say
 from indexer.cli.progress import progress
 from indexer.core.events import format_time
 from indexer.core.ranges import Slots, merged
 from indexer.errors import SourceError
-from indexer.pipeline import Pipeline
 from indexer.replay import Replay, ReplayRefused
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
-from indexer.sweep import Sweeper
 from indexer.undertaking import Strategy, Tally
 from store import deployment, gaps
 from store.database import Database
@@ -78,13 +75,13 @@ async def _repair(arguments: Namespace, settings: Settings) -> int:
         found = await gaps.listing(database, _GAPS_MAX, only_open=True)
         finalized = await rpc.finalized_slot()
         for slots in _final(found, finalized):
-            _say(f"examining slots {slots.first} to {slots.last}")
+            say(f"examining slots {slots.first} to {slots.last}")
             await _examine(arguments.strategy, settings, database, rpc, slots)
         left = await gaps.listing(database, _GAPS_MAX, only_open=True)
     ids = {gap.id for gap in left}
-    _say(f"closed {sum(gap.id not in ids for gap in found)} of {len(found)} gaps")
+    say(f"closed {sum(gap.id not in ids for gap in found)} of {len(found)} gaps")
     for gap in left:
-        _say(f"open: slots {gap.slots.first} to {gap.slots.last} of {gap.key} ({gap.reason})")
+        say(f"open: slots {gap.slots.first} to {gap.slots.last} of {gap.key} ({gap.reason})")
     return 1 if left else 0
 
 
@@ -92,7 +89,6 @@ async def _examine(
     strategy: Strategy, settings: Settings, database: Database, rpc: Rpc, slots: Slots
 ) -> None:
     """One range; what cannot be examined is said, and the next one gets its turn."""
-    pipeline = Pipeline(database, rpc, clock=clock, wake=lambda: None)
     with progress("slots") as tell:
 
         def told(tally: Tally) -> None:
@@ -101,9 +97,8 @@ async def _examine(
         replay = Replay(
             database,
             rpc,
-            pipeline,
+            pipeline_of(database, rpc),
             clock=clock,
-            expire=Sweeper(database, rpc, pipeline, lambda: (), clock=clock).expire,
             concurrency=_CONCURRENCY,
             on_progress=told,
         )
@@ -111,7 +106,7 @@ async def _examine(
         try:
             await replay.slots(slots, strategy, watch_key, dry_run=False, resume=True)
         except (ReplayRefused, SourceError) as error:
-            _say(str(error))
+            say(str(error))
 
 
 def _final(found: Sequence[Gap], finalized: int) -> list[Slots]:
@@ -134,7 +129,3 @@ def _shown(gap: Gap) -> dict[str, Any]:
 
 def _cell(value: str | int | None) -> str:
     return "-" if value is None or value == "" else str(value)
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr)

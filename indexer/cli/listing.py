@@ -4,7 +4,7 @@ import csv
 import os
 import sys
 import tempfile
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Final, TextIO
 import msgspec
 
 from api.presentation import payment_body
-from indexer.cli.command import Command, CommandFailed, Commands, database_of, unix_s
+from indexer.cli import typed
+from indexer.cli.command import Command, CommandFailed, Commands, add_limit, database_of
 from indexer.cli.output import print_json, print_table
 from indexer.core.types import Status
 from indexer.settings import Settings
@@ -70,13 +71,7 @@ def add_to(commands: Commands) -> None:
     """Adds both commands."""
     listing = commands.add("list", Command(_list), "list payments", _LIST, as_json=True)
     _add_filters(listing)
-    listing.add_argument(
-        "--limit",
-        type=_limit,
-        default=_LIST_DEFAULT,
-        metavar="N",
-        help=f"at most (default: {_LIST_DEFAULT})",
-    )
+    add_limit(listing, _LIST_DEFAULT, _LIST_MAX)
     export = commands.add("export", Command(_export), "payments as CSV", _EXPORT)
     _add_filters(export)
     export.add_argument(
@@ -89,7 +84,10 @@ def _add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--order-id", metavar="ID", help="only of this order")
     parser.add_argument("--reference", metavar="KEY", help="only with this reference")
     parser.add_argument(
-        "--created-after", type=unix_s, metavar="TIME", help="only newer; RFC 3339 with a zone"
+        "--created-after",
+        type=typed.unix_s,
+        metavar="TIME",
+        help="only newer; RFC 3339 with a zone",
     )
 
 
@@ -184,9 +182,3 @@ def _target(path: Path | None) -> Iterator[TextIO]:
         raise CommandFailed(f"cannot write {path}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _LIST_MAX:
-        raise ArgumentTypeError(f"{text!r} is no number from 1 to {_LIST_MAX}")
-    return int(text)

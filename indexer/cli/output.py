@@ -1,4 +1,4 @@
-"""Results on standard output: tables for people, JSON for machines."""
+"""Results on standard output: tables for people, JSON for machines; all else on standard error."""
 
 import sys
 from collections.abc import Sequence
@@ -41,6 +41,11 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
         _console().print(Text.assemble((name.ljust(width), "bold"), "  ", value), soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """A line to whoever runs the command, beside its result."""
+    sys.stderr.write(f"axiompay: {message}\n")
 
 
 def _console() -> Console:

@@ -6,7 +6,6 @@ has to run.
 
 import re
 import secrets
-import sys
 import time
 from argparse import ArgumentTypeError, Namespace
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Final
 from api.chain import Accounts
 from api.presentation import payment_body
 from indexer.cli.command import Command, CommandFailed, Commands, bounds_of, clock, database_of
-from indexer.cli.output import print_fields, print_json
+from indexer.cli.output import print_fields, print_json, say
 from indexer.core import creation, events, settle
 from indexer.core.creation import NewPayment, Policy
 from indexer.core.types import Status
@@ -132,7 +131,7 @@ async def _create(arguments: Namespace, settings: Settings) -> int:
                 "--reference", f"{arguments.reference} belongs to another payment already"
             ) from error
     for warning in warnings:
-        print(f"axiompay: warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}")
     print_record(Record(payment=payment), as_json=arguments.json)
     return 0
 

@@ -1,37 +1,28 @@
 """`replay`: examines slots, a reference or a signature again."""
 
 import asyncio
-import sys
 import time
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-import base58
-
-from indexer.cli.command import Command, Commands, chain_of, clock, database_of
-from indexer.cli.output import print_fields, print_json, print_table
+from indexer.cli import replay_report, typed
+from indexer.cli.command import Command, Commands, chain_of, clock, database_of, pipeline_of
+from indexer.cli.output import print_json, say
 from indexer.cli.progress import Tell, progress
-from indexer.core.outcome import Outcome, Preview
 from indexer.core.ranges import Slots
 from indexer.errors import AxiomError, InvalidInput
-from indexer.pipeline import Pipeline
 from indexer.replay import Replay
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
-from indexer.sweep import Sweeper
-from indexer.undertaking import Plan, Report, Strategy, Tally
+from indexer.undertaking import Plan, Strategy, Tally
 from store import deployment
 from store.database import Database
 
 
-#: What a slot column can hold.
-_SLOT_MAX: Final = 2**63 - 1
 #: Requests or blocks at once.
 _CONCURRENCY_DEFAULT: Final = 8
 _CONCURRENCY_MAX: Final = 256
-#: Lines of a table; `--json` has more.
-_SHOWN_MAX: Final = 200
 
 _TEXT = """
     Examines what is on the chain again, and stores what was missed. Safe at any time: beside the
@@ -64,10 +55,10 @@ def add_to(commands: Commands) -> None:
     parser = commands.add(
         "replay", Command(_replay), "examine slots, a reference, a signature", _TEXT, as_json=True
     )
-    parser.add_argument("--from-slot", type=_slot, metavar="A", help="the first slot")
-    parser.add_argument("--to-slot", type=_slot, metavar="B", help="the last slot, included")
-    parser.add_argument("--signature", type=_signature, metavar="S", help="one transaction")
-    parser.add_argument("--reference", type=_key, metavar="K", help="of one payment")
+    parser.add_argument("--from-slot", type=typed.slot, metavar="A", help="the first slot")
+    parser.add_argument("--to-slot", type=typed.slot, metavar="B", help="the last slot, included")
+    parser.add_argument("--signature", type=typed.signature, metavar="S", help="one transaction")
+    parser.add_argument("--reference", type=typed.key, metavar="K", help="of one payment")
     parser.add_argument(
         "--strategy",
         choices=("auto", *Strategy),
@@ -84,14 +75,14 @@ def add_to(commands: Commands) -> None:
 def _add_bounds(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--concurrency",
-        type=_concurrency,
+        type=typed.number(1, _CONCURRENCY_MAX),
         default=_CONCURRENCY_DEFAULT,
         metavar="N",
         help=f"requests at once to one endpoint (default: {_CONCURRENCY_DEFAULT})",
     )
     parser.add_argument(
         "--rps",
-        type=_rate,
+        type=typed.rate,
         metavar="N",
         help="requests a second to one endpoint (default and at most: AXIOM_RPC_RATE)",
     )
@@ -101,38 +92,36 @@ async def _replay(arguments: Namespace, settings: Settings) -> int:
     slots = _checked(arguments)
     bounded, began = _bounded(arguments, settings), time.monotonic()
     failure: BaseException | None = None
-    async with database_of(settings) as database:
-        if not arguments.dry_run:
-            await _know_cluster(bounded, database)
-        async with chain_of(bounded, database) as rpc:
-            with progress("slots") as tell:
-                replay = _replay_of(arguments, database, rpc, _Shown(tell))
-                try:
-                    watch_key = settings.watch_key or await deployment.get(database, "watch_key")
-                    await _run(arguments, watch_key, replay, slots)
-                except (AxiomError, asyncio.CancelledError) as error:
-                    failure = error
+    async with (
+        database_of(settings) as database,
+        chain_of(bounded, database, fills=not arguments.dry_run) as rpc,
+    ):
+        with progress("slots") as tell:
+            replay = _replay_of(arguments, database, rpc, _Shown(tell))
+            try:
+                watch_key = settings.watch_key or await deployment.get(database, "watch_key")
+                await _run(arguments, watch_key, replay, slots)
+            except (AxiomError, asyncio.CancelledError) as error:
+                failure = error
     report, seconds = replay.report, round(time.monotonic() - began, 3)
     if report is not None:
         if arguments.json:
-            print_json(_as_json(report, seconds, failure))
+            print_json(replay_report.as_json(report, seconds, failure))
         elif failure is None:
-            _show(report, seconds)
+            replay_report.show(report, seconds)
         if failure is not None or not report.complete:
-            _say(_what_is_left(report, failure))
+            say(replay_report.what_is_left(report, failure))
     if failure is not None:
         raise failure
     return 0 if report is None or report.complete else 1
 
 
 def _replay_of(arguments: Namespace, database: Database, rpc: Rpc, shown: "_Shown") -> Replay:
-    pipeline = Pipeline(database, rpc, clock=clock, wake=lambda: None)
     return Replay(
         database,
         rpc,
-        pipeline,
+        pipeline_of(database, rpc),
         clock=clock,
-        expire=Sweeper(database, rpc, pipeline, lambda: (), clock=clock).expire,
         concurrency=arguments.concurrency,
         on_plan=shown.plan,
         on_progress=shown.tally,
@@ -156,13 +145,6 @@ async def _run(
             dry_run=arguments.dry_run,
             resume=arguments.resume,
         )
-
-
-async def _know_cluster(settings: Settings, database: Database) -> None:
-    """Notes which cluster the database is filled from, where no daemon has done so."""
-    if await deployment.get(database, "genesis_hash") is None:
-        async with chain_of(settings, database) as rpc:
-            await deployment.put_once(database, "genesis_hash", await rpc.genesis_hash())
 
 
 def _bounded(arguments: Namespace, settings: Settings) -> Settings:
@@ -206,48 +188,6 @@ def _checked(arguments: Namespace) -> Slots | None:
     return Slots(first, last)
 
 
-def _slot(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= _SLOT_MAX):
-        raise ArgumentTypeError(f"{text!r:.60} is no slot: a number from 0 to {_SLOT_MAX}")
-    return int(text)
-
-
-def _concurrency(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _CONCURRENCY_MAX):
-        raise ArgumentTypeError(f"{text!r:.60} is no number from 1 to {_CONCURRENCY_MAX}")
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0.01 <= rate <= 100_000:
-        raise ArgumentTypeError(f"{text!r:.60} is no number of requests from 0.01 to 100000")
-    return rate
-
-
-def _signature(text: str) -> str:
-    return _base58(text, 64, "signature")
-
-
-def _key(text: str) -> str:
-    return _base58(text, 32, "key")
-
-
-def _base58(text: str, size: int, what: str) -> str:
-    """Base58 of that many bytes, as it was typed."""
-    try:
-        # Decoding takes time with the square of the length; nothing right is longer than this.
-        length = len(base58.b58decode(text)) if len(text) <= 2 * size else 0
-    except ValueError:
-        length = 0
-    if length != size:
-        raise ArgumentTypeError(f"{text!r:.120} is no {what}: base58 of {size} bytes")
-    return text
-
-
 # ------------------------------------------------------------------------------- on its way
 
 
@@ -265,7 +205,7 @@ class _Shown:
         if plan.strategy is Strategy.BLOCKS:
             keys += f" and {plan.references} references"
         run = "" if plan.run is None else f" (run {plan.run})"
-        _say(
+        say(
             f"{plan.strategy}{run}: slots {plan.from_slot} to {plan.slots.last} "
             f"({plan.slots.last - plan.from_slot + 1}), {keys}, "
             f"at least {plan.calls} requests and those for what is found"
@@ -280,117 +220,3 @@ class _Shown:
         if tally.transactions:
             note = f"{tally.transactions / seconds:.0f} tx/s, {note}"
         self._tell(tally.slots - self._before, self._total - self._before, note)
-
-
-def _say(message: str) -> None:
-    print(f"axiompay: {message}", file=sys.stderr)
-
-
-def _what_is_left(report: Report, failure: BaseException | None) -> str:
-    """What is stored when not all is well, and what to do next."""
-    if report.dry_run:
-        return "nothing was written; some of it could not be examined"
-    if failure is None:
-        unread = report.tally.outcomes[Outcome.UNREADABLE]
-        return f"{unread} transactions could not be read and are kept: see `axiompay dlq list`"
-    if report.run is None:
-        return f"{report.tally.examined} transactions were examined; the same command begins anew"
-    stored = f"{report.tally.examined} transactions"
-    if report.done_to is not None:
-        stored = f"everything up to slot {report.done_to}"
-    return (
-        f"run {report.run} is incomplete; {stored} examined and stored; "
-        "the same command with --resume goes on"
-    )
-
-
-# ------------------------------------------------------------------------------- its results
-
-
-def _show(report: Report, seconds: float) -> None:
-    if report.dry_run:
-        _show_named(report)
-    counts = {name: count for name, count in _outcomes(report).items() if count}
-    fields = [
-        ("strategy", f"{report.strategy}{' (dry run)' if report.dry_run else ''}"),
-        ("slots", f"{report.slots.first} to {report.slots.last}"),
-        ("examined", str(report.tally.examined)),
-        *((name, str(count)) for name, count in counts.items()),
-    ]
-    if report.strategy is Strategy.BLOCKS:
-        fields.insert(2, ("blocks", f"{report.tally.blocks}"))
-        fields.insert(3, ("transactions", f"{report.tally.transactions}"))
-    for key, slots in report.coverage.items():
-        complete = report.frontiers.get(key)
-        to = "" if complete is None else f", complete to slot {complete}"
-        fields.append(("covered", f"{key} {slots.first} to {slots.last}{to}"))
-    print_fields([*fields, ("seconds", f"{seconds:.1f}")])
-
-
-def _show_named(report: Report) -> None:
-    if not report.named:
-        return
-    rows = [
-        (
-            each.signature,
-            "-" if each.slot is None else str(each.slot),
-            each.outcome,
-            " ".join(f"{id_}:{credit}" for id_, credit in each.credits.items()) or "-",
-            ", ".join(filter(None, (*each.reasons, each.detail))) or "-",
-        )
-        for each in report.named[:_SHOWN_MAX]
-    ]
-    print_table(("signature", "slot", "outcome", "credits", "reasons"), rows)
-    if report.tally.examined > len(rows):
-        _say(f"{report.tally.examined - len(rows)} more are only counted; --json has more of them")
-    print()
-
-
-def _outcomes(report: Report) -> dict[str, int]:
-    """Counts by outcome; what would be credited was credited, unless it is a dry run."""
-    counts = {str(name): count for name, count in report.tally.outcomes.items()}
-    if not report.dry_run:
-        counts = {"credited": counts.pop(Outcome.WOULD_CREDIT), **counts}
-    return counts
-
-
-def _as_json(report: Report, seconds: float, failure: BaseException | None) -> dict[str, Any]:
-    return {
-        "run": report.run,
-        "strategy": report.strategy,
-        "dry_run": report.dry_run,
-        "resumed": report.resumed,
-        "complete": failure is None and report.complete,
-        "failure": None if failure is None else str(failure) or type(failure).__name__,
-        "first_slot": report.slots.first,
-        "last_slot": report.slots.last,
-        "done_to": report.done_to,
-        "keys": list(report.keys),
-        "slots": report.tally.slots,
-        "blocks": report.tally.blocks,
-        "transactions": report.tally.transactions,
-        "examined": report.tally.examined,
-        "outcomes": _outcomes(report),
-        "coverage": [
-            {"key": key, "first_slot": slots.first, "last_slot": slots.last}
-            for key, slots in report.coverage.items()
-        ],
-        "frontiers": report.frontiers,
-        "seconds": seconds,
-        "named": [_named_json(each) for each in report.named] if report.dry_run else [],
-    }
-
-
-def _named_json(preview: Preview) -> dict[str, Any]:
-    credits_ = [
-        {"payment_id": id_, "credit_base_units": str(credit)}
-        for id_, credit in preview.credits.items()
-    ]
-    return {
-        "signature": preview.signature,
-        "slot": preview.slot,
-        "outcome": preview.outcome,
-        "credits": credits_,
-        "reasons": list(preview.reasons),
-        "detail": preview.detail or None,
-    }

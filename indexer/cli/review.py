@@ -1,13 +1,20 @@
 """`review`: what waits for a person, and what the person decides."""
 
-import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from indexer.cli.command import Command, Commands, bounds_of, clock, database_of
-from indexer.cli.output import print_json, print_table
+from indexer.cli.command import (
+    Command,
+    Commands,
+    add_limit,
+    chain_of,
+    clock,
+    database_of,
+    pipeline_of,
+)
+from indexer.cli.output import print_json, print_table, say
 from indexer.cli.payments import payment_id, print_record
 from indexer.core.amounts import format_amount
 from indexer.core.events import format_time
@@ -15,7 +22,6 @@ from indexer.core.payment import Payment
 from indexer.core.suggest import Suggestion
 from indexer.core.verdict import Verdict
 from indexer.errors import InvalidInput
-from indexer.pipeline import Pipeline
 from indexer.review import CannotDecide, Question, Review, Waiting
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
@@ -62,13 +68,7 @@ _REFUSE = """
 def add_to(commands: Commands) -> None:
     """Adds the four commands."""
     listing = commands.add("list", Command(_list), "what waits for a decision", _LIST, as_json=True)
-    listing.add_argument(
-        "--limit",
-        type=_limit,
-        default=_LIST_DEFAULT,
-        metavar="N",
-        help=f"of each kind, at most (default: {_LIST_DEFAULT})",
-    )
+    add_limit(listing, _LIST_DEFAULT, _LIST_MAX, what="of each kind, at most")
     match = commands.add(
         "match", Command(_match), "give a transfer to a payment", _MATCH, as_json=True
     )
@@ -93,15 +93,12 @@ def add_to(commands: Commands) -> None:
 async def _review(settings: Settings, *, asks_chain: bool = False) -> AsyncIterator[Review]:
     """The decisions over the store; the chain is only asked where it must be."""
     async with database_of(settings) as database:
-        rpc = Rpc(settings.rpc_urls, bounds=bounds_of(settings), quorum=settings.verify_quorum)
-        # Readers of another process see the commit when they look next.
-        pipeline = Pipeline(database, rpc, clock=clock, wake=lambda: None)
-        review = Review(database, pipeline, clock=clock)
         if not asks_chain:
-            yield review
+            rpc = Rpc(settings.rpc_urls)  # never opened
+            yield Review(database, pipeline_of(database, rpc), clock=clock)
             return
-        async with rpc:
-            yield review
+        async with chain_of(settings, database) as rpc:
+            yield Review(database, pipeline_of(database, rpc), clock=clock)
 
 
 async def _list(arguments: Namespace, settings: Settings) -> int:
@@ -115,7 +112,7 @@ async def _list(arguments: Namespace, settings: Settings) -> int:
     else:
         _print_tables(waiting)
     if not waiting.is_all:
-        print("axiompay: there is more; see --limit", file=sys.stderr)
+        say("there is more; see --limit")
     return 0
 
 
@@ -143,7 +140,7 @@ async def _refuse(arguments: Namespace, settings: Settings) -> int:
             try:
                 refusal = await review.refuse(subject, note=arguments.note)
             except (CannotDecide, InvalidInput) as error:
-                print(f"axiompay: {error}", file=sys.stderr)
+                say(str(error))
                 code = max(code, 2 if isinstance(error, InvalidInput) else 1)
                 continue
             if not arguments.json:
@@ -295,9 +292,3 @@ def _amount(payment: Payment) -> str:
 def _printable(text: str) -> str:
     """What a stranger wrote, with nothing in it that a terminal would obey."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _LIST_MAX:
-        raise ArgumentTypeError(f"{text!r} is no number from 1 to {_LIST_MAX}")
-    return int(text)

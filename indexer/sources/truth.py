@@ -20,8 +20,9 @@ from indexer.core.transaction import Transaction, Undecided
 from indexer.core.types import Commitment
 from indexer.errors import DecodeError, SourceError, SourceUnavailable
 from indexer.sources.endpoint import Endpoint
+from indexer.sources.failover import CALL_S_MAX, ROUNDS_MAX
 from indexer.sources.retry import backoff, is_retryable
-from indexer.sources.rpc import CALL_S_MAX, ROUNDS_MAX, Rpc
+from indexer.sources.rpc import Rpc
 
 
 #: Endpoints that must say that they know nothing of a signature, where there are as many.

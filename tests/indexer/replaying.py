@@ -46,8 +46,7 @@ async def staged(tmp_path: Path, **rest: Any) -> AsyncIterator[Stage]:
 
 
 def replay_of(it: Stage, **rest: Any) -> Replay:
-    sweeper = it.sweeper()
-    values: dict[str, Any] = {"clock": it.clock, "expire": sweeper.expire, "concurrency": 4}
+    values: dict[str, Any] = {"clock": it.clock, "concurrency": 4}
     return Replay(it.database, it.rpc, it.pipeline, **(values | rest))
 
 

@@ -12,7 +12,7 @@ from indexer.audit import Audit, Report
 from indexer.core.payment import Asset, Payment
 from indexer.core.types import TOKEN_PROGRAM, Status
 from indexer.errors import SourceUnavailable
-from indexer.pipeline import settlement
+from indexer.settlement import settlement
 from indexer.sources import endpoint
 from indexer.sources.priority import Priority, present
 from store.database import Database, Rows, Statement

@@ -15,6 +15,7 @@ from indexer.core.ranges import Slots
 from indexer.core.types import SYSTEM_PROGRAM
 from indexer.core.watching import Block
 from indexer.errors import SourceUnavailable
+from indexer.sources import endpoint
 from indexer.sources.endpoint import Bounds
 from indexer.sources.rpc import Rpc
 from tests.chain import key, signature_of, sol_transfer
@@ -350,7 +351,11 @@ async def test_an_unreadable_block_that_all_give_is_an_error() -> None:
             await read(rpc)
 
 
-async def test_a_range_whose_end_is_not_proven_yet_is_waited_for() -> None:
+async def test_a_range_whose_end_is_not_proven_yet_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocks_module, "NEIGHBOUR_PAUSE_S", 0.01)
+    monkeypatch.setattr(endpoint, "FINALIZED_SLOT_KEPT_S", 0.01)
     async with nodes() as (rpc, [node]):
         unlisted(998, 999, 1_000)(node)
         async with node.chain.ticking(0.01):

@@ -6,6 +6,7 @@ import pytest
 
 from indexer.core.ranges import Slots
 from indexer.core.types import Status
+from indexer.expiry import Expiry
 from indexer.references import References
 from indexer.undertaking import Strategy
 from store import coverage, gaps, reference_checks
@@ -228,10 +229,9 @@ async def test_from_an_empty_database_blocks_end_where_sweeps_did(tmp_path: Path
             it.clock.now = EXPIRES_AT + 10_000
             await crowd(it)
             if folder.name == "swept":
-                sweeper = it.sweeper()
-                await sweeper.sweep(WATCH_KEY)
+                await it.sweeper().sweep(WATCH_KEY)
                 await check_references(it)
-                await sweeper.expire(WATCH_KEY)
+                await Expiry(it.database, it.pipeline, clock=it.clock).expire(WATCH_KEY)
             else:
                 await run(it, Strategy.BLOCKS, Slots(0, FINAL_SLOT))
             ends.append((await states(it), await it.table("verdicts"), await it.table("transfers")))

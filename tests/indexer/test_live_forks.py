@@ -238,6 +238,20 @@ async def test_a_null_or_two_drop_nothing(tmp_path: Path) -> None:
             await told(it, order, "detected", "settled")
 
 
+async def test_a_sighting_is_taken_back_however_long_nobody_could_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks no more at what was sighted leaves its payment detected until the next start."""
+    monkeypatch.setattr(live_module, "MISSES_MAX", 3)
+    async with stage(tmp_path) as it, answering(it) as (live, doorbells):
+        order = await sighted_and_dropped(it, doorbells)
+        it.node.fail("getTransaction", rpc_error(-32602), times=20)
+        it.chain.finalize(SLOT + DROPPED_AFTER_BLOCKS)
+
+        await told(it, order, "detected", "reverted")
+        await eventually(lambda: not live._awaited)
+
+
 async def test_one_block_too_few_drops_nothing(tmp_path: Path) -> None:
     async with stage(tmp_path) as it, answering(it) as (_, doorbells):
         order = await sighted_and_dropped(it, doorbells)
@@ -292,6 +306,17 @@ async def test_where_no_blocks_are_listed_only_very_many_slots_will_do(
         await looked_for(it)
         assert await it.events(order) == ["created", "detected"]
         it.node.heal()
+        await told(it, order, "detected", "reverted")
+
+
+async def test_a_node_that_forgets_blocks_early_does_not_hide_that_they_are_many(
+    tmp_path: Path,
+) -> None:
+    async with stage(tmp_path, nodes=2) as it, answering(it) as (_, doorbells):
+        order = await sighted_and_dropped(it, doorbells)
+        it.node.fail("getBlocks", result([SLOT + DROPPED_AFTER_BLOCKS]), times=None)
+        it.chain.finalize(SLOT + DROPPED_AFTER_BLOCKS)
+
         await told(it, order, "detected", "reverted")
 
 

@@ -25,7 +25,6 @@ from tests.indexer.stage import (
     BUYER,
     EXPIRES_AT,
     FINAL_SLOT,
-    GRACE_S,
     SHOP,
     WATCH_KEY,
     Stage,
@@ -390,6 +389,19 @@ async def test_the_time_of_a_block_is_what_the_list_says_of_that_slot(tmp_path: 
         assert (await it.record(moved)).verdicts[0].block_time == BLOCK_TIME
 
 
+async def test_where_several_must_agree_one_list_does_not_say_what_time_it_was(
+    tmp_path: Path,
+) -> None:
+    async with stage(tmp_path, nodes=3, quorum=2) as it:
+        order = await it.expect()
+        told = replace(it.pay(order), block_time=order.terms.expires_at + 5)
+
+        await it.settle(told)
+
+        state = (await it.record(order)).payment.state
+        assert (state.status, state.late) == (Status.SETTLED, False)
+
+
 async def test_what_is_to_be_looked_at_again_by_others_is_not_parked(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
         order = await it.expect()
@@ -460,73 +472,3 @@ async def test_an_unreadable_one_waits_for_a_person_after_some_tries(tmp_path: P
         await it.settle(replace(found, attempts=UNREADABLE_ATTEMPTS_MAX - 1))
 
         assert (await it.letters())[0].next_try_at is None
-
-
-# ------------------------------------------------------------------ nothing expires by itself
-
-
-async def test_dust_expires_nothing_while_something_is_unknown(tmp_path: Path) -> None:
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        found, dust = it.pay(order), it.pay(order, amount=1)
-        it.node.hidden.add(found.signature)
-        await it.settle(found)
-        await it.advance(FINAL_SLOT, EXPIRES_AT + 1)
-
-        await it.settle(dust)
-        assert await it.events(order) == ["created", "partially_paid"]
-
-        it.node.hidden.clear()
-        await it.settle(found)
-        assert await it.events(order) == ["created", "partially_paid", "settled"]
-
-
-@pytest.mark.parametrize(
-    ("paid_at", "status", "late", "review"),
-    [
-        (EXPIRES_AT, Status.SETTLED, False, ()),
-        (EXPIRES_AT + 1, Status.SETTLED, True, ()),
-        (EXPIRES_AT + GRACE_S, Status.SETTLED, True, ()),
-        (EXPIRES_AT + GRACE_S + 1, Status.EXPIRED, True, (Reason.LATE_AFTER_GRACE,)),
-    ],
-)
-async def test_an_expired_payment_takes_late_money_or_stays_expired(
-    tmp_path: Path, paid_at: int, status: Status, late: bool, review: tuple[Reason, ...]
-) -> None:
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 10
-        await it.check(order)
-        await it.sweeper().sweep(WATCH_KEY)
-        assert await it.events(order) == ["created", "expired"]
-        found = it.pay(order, slot=FINAL_SLOT - 1, block_time=paid_at)
-
-        await it.settle(found)
-
-        state = (await it.record(order)).payment.state
-        assert (state.status, state.late, state.review) == (status, late, review)
-
-
-async def test_an_expired_payment_stays_so_when_dust_comes(tmp_path: Path) -> None:
-    async with stage(tmp_path) as it:
-        order = await it.expect()
-        it.chain.block_times[FINAL_SLOT] = EXPIRES_AT + 10
-        await it.check(order)
-        await it.sweeper().sweep(WATCH_KEY)
-
-        await it.settle(it.pay(order, amount=1, slot=FINAL_SLOT - 1))
-
-        assert await it.events(order) == ["created", "expired", "partially_paid"]
-
-
-async def test_where_several_must_agree_one_list_does_not_say_what_time_it_was(
-    tmp_path: Path,
-) -> None:
-    async with stage(tmp_path, nodes=3, quorum=2) as it:
-        order = await it.expect()
-        told = replace(it.pay(order), block_time=order.terms.expires_at + 5)
-
-        await it.settle(told)
-
-        state = (await it.record(order)).payment.state
-        assert (state.status, state.late) == (Status.SETTLED, False)

@@ -17,7 +17,7 @@ from indexer.pipeline import Found
 from indexer.references import References, next_check_at
 from indexer.sources.priority import Priority, present
 from indexer.survey import OVERLAP_SLOTS
-from store import coverage, cursors, payments, reference_checks
+from store import coverage, cursors, reference_checks, watching
 from store.database import Rows, Statement
 from tests.chain import BLOCK_TIME, sol_transfer
 from tests.indexer.stage import (
@@ -40,7 +40,7 @@ LISTING = "getSignaturesForAddress"
 CREATED_AT = BLOCK_TIME - 100
 GRACE_ENDS = EXPIRES_AT + GRACE_S
 #: Until then a node may list what it did not list when the grace time was over.
-ALL_LISTED = GRACE_ENDS + payments.LISTED_LATE_S
+ALL_LISTED = GRACE_ENDS + watching.LISTED_LATE_S
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from indexer import watch as watch_module
 from indexer.errors import StoreUnavailable
 from indexer.watch import SUBSCRIPTIONS_MAX, SWEPT_PER_ROUND, Watched
-from store.payments import LISTED_LATE_S
+from store.watching import LISTED_LATE_S
 from tests.chain import key
 from tests.indexer.stage import AMOUNT, EXPIRES_AT, FINAL_SLOT, GRACE_S, WATCH_KEY, Stage, stage
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from indexer import pipeline
 from indexer.core import events, settle, verify
+from indexer.expiry import Expiry
 from indexer.live import Live
 from indexer.parked import Parked
 from indexer.pipeline import Pipeline
@@ -146,11 +147,11 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "a signature is remembered before it is stored",
-        where=Sweeper._examine,
-        old="""await self._pipeline.settle([_found(key, row) for row in batch])
-                self._remember(batch)""",
+        where=Sweeper._examine_new,
+        old="""await self._pipeline.settle([Found.listed(row, key) for row in batch])
+            self._remember(batch)""",
         new="""self._remember(batch)
-                await self._pipeline.settle([_found(key, row) for row in batch])""",
+            await self._pipeline.settle([Found.listed(row, key) for row in batch])""",
         world=_with_a_failing_store,
     ),
     # ------------------------------------------------ what null is taken for
@@ -163,7 +164,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "what is parked does not hold back expiry",
-        where=Sweeper._expire,
+        where=Expiry.expire_before,
         old="if await dead_letters.holding(self._database):",
         new="if False:",
         world=_with_nulls,
@@ -318,12 +319,12 @@ FAULTS: Final[Sequence[Fault]] = (
         name="the daemon's clock says what has expired",
         edits=(
             Edit(
-                where=Sweeper._expire,
+                where=Expiry.expire_before,
                 old="block_time=frontier.block_time, limit=EXPIRY_BATCH",
                 new="block_time=int(self._clock()), limit=EXPIRY_BATCH",
             ),
             Edit(
-                where=Sweeper._expire,
+                where=Expiry.expire_before,
                 old="complete_to=min(frontier.block_time, times[record.payment.terms.reference]),",
                 new="complete_to=now,",
             ),
@@ -333,7 +334,7 @@ FAULTS: Final[Sequence[Fault]] = (
         name="a payment expires without a last look at its reference",
         edits=(
             Edit(
-                where=Sweeper._expire,
+                where=Expiry.expire_before,
                 old="min(frontier.block_time, times[record.payment.terms.reference])",
                 new="frontier.block_time",
             ),

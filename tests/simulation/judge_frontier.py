@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Final
 
 from tests.simulation.case import Case, grouped
+from tests.simulation.outcome import Move
 
 
 #: Slots that a frontier may be behind at the end: a few rounds of sweeps, of short slots.
@@ -14,10 +15,11 @@ BEHIND_SLOTS_MAX: Final = 250
 def the_frontier_passes_nothing(case: Case) -> Iterator[str]:
     """At every moment, all that a frontier has passed was stored: judged, or parked.
 
-    Except what a node listed too late, which nobody could know: that is stored by the end.
+    Except what a node listed too late, which nobody could know: that is stored by the end. How
+    far a recipient was looked at claims nothing of payments.
     """
     excused = case.outcome.listed_late
-    for move in case.outcome.moves:
+    for move in _of_payments(case):
         for landed, terms in case.truth.named:
             if landed.failed or landed.slot > move.slot or move.key not in landed.keys:
                 continue
@@ -30,6 +32,12 @@ def the_frontier_passes_nothing(case: Case) -> Iterator[str]:
                     f"the frontier of {move.key} went to slot {move.slot} at {move.at_s:.3f} "
                     f"over {landed.signature} in slot {landed.slot}, which pays {terms.id}"
                 )
+
+
+def _of_payments(case: Case) -> Iterator[Move]:
+    """The movements of the watch key's frontier, and of those of references."""
+    for key in (case.outcome.watch_key, *case.truth.by_reference):
+        yield from case.moves.get(key, ())
 
 
 def the_frontier_is_final(case: Case) -> Iterator[str]:
@@ -62,7 +70,7 @@ def coverage_reaches_the_frontier(case: Case) -> Iterator[str]:
     keys = {case.outcome.watch_key, *case.truth.by_reference}
     for cursor in case.outcome.rows["cursors"]:
         if cursor["key"] not in keys:
-            continue  # of a recipient: what is found there counts for nothing by itself
+            continue  # of a recipient
         covered = [(row["first_slot"], row["last_slot"]) for row in ranges.get(cursor["key"], ())]
         if not any(first <= cursor["slot"] <= last for first, last in covered):
             yield f"the frontier of {cursor['key']}, {cursor['slot']}, is in none of {covered}"

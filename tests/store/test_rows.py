@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from indexer.core.payment import Payment
 from indexer.core.types import AMOUNT_MAX, Paid, Reason, Status
 from indexer.core.verdict import CreditedLeg, Evidence, Verdict
+from indexer.errors import StoreBroken
 from store import migrate, payments
 from store.connection import Statement, run
 from store.payments import Record
@@ -179,3 +180,30 @@ def test_no_other_amount_is_stored(schema: apsw.Connection, amount: int) -> None
 
     with nothing_kept(schema), pytest.raises(apsw.ConstraintError, match="amount"):
         run(schema, payments.insert(payment, make_event(make_payment())))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("UPDATE payments SET review = '{}'", "payment pay_"),
+        ("UPDATE payments SET review = '[1]'", "payment pay_"),
+        ("UPDATE verdicts SET reasons = '{}'", "the verdict on "),
+        ("UPDATE verdicts SET reasons = '[\"unheard_of\"]'", "the verdict on "),
+        ("UPDATE verdicts SET evidence = '[]'", "the verdict on "),
+        ('UPDATE verdicts SET evidence = \'{"delta":"1"}\'', "the verdict on "),
+    ],
+)
+def test_a_row_that_nobody_wrote_is_named(schema: apsw.Connection, change: str, named: str) -> None:
+    payment = make_payment()
+    verdict = make_verdict(payment)
+    with nothing_kept(schema):
+        run(schema, payments.insert(payment, make_event(payment)))
+        after = replace(payment, version=payment.version + 1)
+        run(schema, payments.save(payment, after, verdicts=[verdict], now=NOW))
+        schema.execute(change)
+
+        with pytest.raises(StoreBroken, match="changed by hand") as raised:
+            stored(schema, payment)
+
+    assert str(raised.value).startswith(named)
+    assert payment.terms.id in str(raised.value)

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def sources(*folders: str) -> Iterator[Path]:
 
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def test_each_module_of_the_indexer_has_its_layer() -> None:
+    """One that stands in none of them would be held to nothing."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    lines = contracts["contracts"][0]["layers"]
+    placed = {name.strip() for line in lines for name in line.split("|")}
+    files = [path for path in ROOT.glob("indexer/*.py") if path.stem != "__init__"]
+    folders = [path.parent for path in ROOT.glob("indexer/*/__init__.py")]
+
+    assert {f"indexer.{path.stem}" for path in (*files, *folders)} - placed == set()
 
 
 def test_the_layers_hold() -> None:

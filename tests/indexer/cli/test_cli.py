@@ -18,6 +18,7 @@ from tests.indexer.cli.conftest import Run
 
 
 ROOT = Path(__file__).parents[3]
+RECIPIENT = "So11111111111111111111111111111111111111112"
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,24 @@ def test_wrong_arguments_end_with_2(run: Run, arguments: list[str]) -> None:
     assert result.out == ""
     assert "axiompay" in result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["dlq", "show", "\udcff"],
+        ["keys", "create", "shop\udcfe", "--scopes", "payments:read"],
+        ["payments", "list", "--order-id", "\udcff"],
+        ["\udcff"],
+    ],
+)
+def test_bytes_that_are_no_text_end_with_2(migrated: Run, arguments: list[str]) -> None:
+    result = migrated(*arguments)
+
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.endswith("is no argument: it is not UTF-8 text\n")
+    assert "\\udcf" in result.err
 
 
 def test_all_wrong_settings_are_listed_and_end_with_2(run: Run) -> None:
@@ -148,3 +167,29 @@ def test_a_reader_that_leaves_early_is_no_error(migrated: Run, tmp_path: Path) -
         err = process.stderr.read()
 
     assert (process.returncode, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("redirections", "code", "says"),
+    [
+        (">&-", 0, ""),
+        ("<&- >&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        (">/dev/full", 1, "axiompay: the answer cannot be written: No space left on device\n"),
+    ],
+)
+def test_an_answer_that_nobody_can_take_is_no_crash(
+    migrated: Run, tmp_path: Path, redirections: str, code: int, says: str
+) -> None:
+    migrated("payments", "create", "1", "SOL", "--recipient", RECIPIENT)
+
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m indexer payments export {redirections}', sys.executable],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", says)

@@ -1,9 +1,8 @@
-from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
-from indexer.cli.command import CommandFailed, bounds_of, chain_of, database_of, unix_s
+from indexer.cli.command import CommandFailed, bounds_of, chain_of, database_of
 from indexer.errors import ConfigError, SchemaMismatch
 from indexer.settings import Settings
 from store import deployment, migrate
@@ -69,19 +68,15 @@ async def test_a_database_that_was_never_filled_belongs_to_no_cluster(tmp_path: 
         assert await deployment.get(it.database, "genesis_hash") is None
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("1970-01-01T00:00:00Z", 0),
-        ("2026-11-22T20:00:00Z", 1_795_377_600),
-        ("2026-11-22T21:00:00+01:00", 1_795_377_600),
-    ],
-)
-def test_a_time_is_unix_seconds(text: str, seconds: int) -> None:
-    assert unix_s(text) == seconds
+async def test_a_database_that_is_to_be_filled_belongs_to_the_cluster_from_then_on(
+    tmp_path: Path,
+) -> None:
+    async with stage(tmp_path) as it:
+        settings = settings_for(tmp_path, *it.nodes)
+        async with chain_of(settings, it.database, fills=True):
+            pass
+        it.chain.genesis_hash = "another"
 
-
-@pytest.mark.parametrize("text", ["", "now", "2026-11-22", "2026-11-22T20:00:00", "1795377600"])
-def test_a_time_without_a_zone_is_none(text: str) -> None:
-    with pytest.raises(ArgumentTypeError, match="is no time such as"):
-        unix_s(text)
+        with pytest.raises(ConfigError, match="AXIOM_RPC_URLS: http://127"):
+            async with chain_of(settings, it.database, fills=True):
+                pass

@@ -9,6 +9,7 @@ from solders.keypair import Keypair
 
 from indexer.core.solana_pay import parse
 from indexer.demo.surfnet.launcher import Surfnet
+from indexer.sources import failover
 from tests.indexer.cli.conftest import Result, Run
 
 
@@ -119,7 +120,11 @@ def test_what_the_rules_refuse_is_said_in_a_line(
     assert result.err.count("\n") == 1
 
 
-def test_without_the_chain_nothing_is_made(payments: Payments) -> None:
+def test_without_the_chain_nothing_is_made(
+    payments: Payments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failover, "ROUNDS_MAX", 2)
+
     result = payments("create", "1", "SOL", RPC_URLS="http://127.0.0.1:1")
 
     assert result.code == 1

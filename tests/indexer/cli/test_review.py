@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from indexer.errors import ConfigError
+from indexer.sources import truth
+from store import deployment
+from tests.chain import key
+from tests.indexer.cli.commanding import Commanding
 from tests.indexer.cli.conftest import Run
 from tests.indexer.desk import doubtful, send, suggest_all
 from tests.indexer.stage import AMOUNT, Stage, forged, stage
@@ -166,8 +171,9 @@ def test_refusals_as_json_are_the_payments(run: Run, desk: Desk) -> None:
 
 
 def test_without_the_chain_nothing_is_matched_and_all_else_can_be_decided(
-    run: Run, desk: Desk
+    run: Run, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(truth, "ROUNDS_MAX", 2)
     away = {"RPC_URLS": "http://127.0.0.1:1"}
 
     match = run("review", "match", desk.sent, desk.plain, **away)
@@ -177,6 +183,20 @@ def test_without_the_chain_nothing_is_matched_and_all_else_can_be_decided(
     assert len(run("review", "list", "--json", **away).lines) == 2
     assert run("review", "accept", desk.order, **away).code == 0
     assert run("review", "refuse", desk.sent, **away).code == 0
+
+
+async def test_nothing_is_matched_by_the_word_of_another_cluster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with stage(tmp_path) as it:
+        order = await it.expect()
+        sent = send(it, AMOUNT)
+        await deployment.put_once(it.database, "genesis_hash", key("another cluster"))
+
+        with pytest.raises(ConfigError, match="serves the cluster with genesis hash"):
+            await Commanding(it, tmp_path, capsys)("review", "match", sent, order.terms.id)
+
+        assert (await it.record(order)).decisions == ()
 
 
 @pytest.mark.parametrize(

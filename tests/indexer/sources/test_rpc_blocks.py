@@ -11,7 +11,8 @@ from hypothesis import given, settings, strategies as st
 from indexer.errors import InvariantError, SourceError, SourceRejected, SourceUnavailable
 from indexer.sources import rpc as rpc_module, wire
 from indexer.sources.endpoint import Bounds, Endpoint
-from indexer.sources.rpc import VERSION_TRIES_MAX, Rpc
+from indexer.sources.failover import VERSION_TRIES_MAX
+from indexer.sources.rpc import Rpc
 from tests.chain import key, signature_of, sol_transfer
 from tests.servers.fake_rpc import FakeChain, FakeNode, Fault, garbage, http, null, rpc_error
 

@@ -14,7 +14,8 @@ from indexer.core.transaction import Missing, Transaction, Undecided
 from indexer.core.types import Commitment
 from indexer.errors import DecodeError, SourceRejected, SourceUnavailable
 from indexer.sources.endpoint import Bounds
-from indexer.sources.rpc import ROUNDS_MAX, Rpc
+from indexer.sources.failover import ROUNDS_MAX
+from indexer.sources.rpc import Rpc
 from indexer.sources.truth import Absent, QuorumNotReached, read_transaction
 from tests import vectors
 from tests.chain import BLOCK_TIME, key, moved_to, signature, sol_transfer

@@ -7,7 +7,7 @@ import pytest
 
 from indexer.core.payment import Payment
 from indexer.core.types import Paid, Status
-from store import cursors, payments
+from store import cursors, payments, watching
 from store.cursors import Frontier
 from store.database import Database
 from store.payments import Record
@@ -17,39 +17,11 @@ from tests.builders import (
     MERCHANT,
     NOW,
     USDC,
-    make_event,
     make_payment,
     make_verdict,
 )
 from tests.instructions import key, signature
-
-
-async def create(database: Database, *created: Payment) -> None:
-    for payment in created:
-        await database.write(payments.insert(payment, make_event(payment)))
-
-
-async def complete(database: Database, payment: Payment, block_time: int) -> None:
-    """The payment's own reference is known up to that block time."""
-    frontier = Frontier(key=payment.terms.reference, slot=1, block_time=block_time, updated_at=NOW)
-    await database.write([cursors.advance(frontier)])
-
-
-def settled(payment: Payment) -> Payment:
-    state = make_payment(status=Status.SETTLED, amount=payment.terms.amount).state
-    return replace(payment, state=state, version=payment.version + 1)
-
-
-async def stored(database: Database, payment: Payment) -> Record:
-    record = await payments.get(database, payment.terms.id)
-    assert record is not None
-    return record
-
-
-async def ids(database: Database, **filters: object) -> list[int]:
-    """The numbers of the payments on a page."""
-    page = await payments.page(database, **({"limit": 100} | filters))  # type: ignore[arg-type]
-    return [int(record.payment.terms.id[4:]) for record in page]
+from tests.store.keeping import complete, create
 
 
 FULL = {"paid": Paid.EXACT, "received": 1_000_000}
@@ -142,10 +114,10 @@ async def test_the_oldest_payment_that_money_may_count_for(
     younger = make_payment(2, created_at=NOW + 5)
     await create(database, payment, younger)
 
-    oldest = await payments.oldest_payable(database, key("watch key"), now=GRACE_ENDS)
+    oldest = await watching.oldest_payable(database, key("watch key"), now=GRACE_ENDS)
 
     assert oldest == (NOW if counts else NOW + 5)
-    assert await payments.oldest_payable(database, key("unknown"), now=GRACE_ENDS) is None
+    assert await watching.oldest_payable(database, key("unknown"), now=GRACE_ENDS) is None
 
 
 @pytest.mark.parametrize(
@@ -163,7 +135,7 @@ async def test_a_payment_without_watch_key_counts_for_its_reference(
     payment = make_payment(status=status, watch_key=None)
     await create(database, payment)
 
-    oldest = await payments.oldest_payable(database, payment.terms.reference, now=now)
+    oldest = await watching.oldest_payable(database, payment.terms.reference, now=now)
 
     assert oldest == (NOW if counts else None)
 
@@ -177,7 +149,7 @@ async def test_what_was_judged_for_a_payment_is_known_by_its_signatures(
         verdict = make_verdict(each, name=name, credit=0)
         await database.write(payments.save(each, each, verdicts=[verdict], now=NOW))
 
-    assert await payments.judged(database, payment.terms.id) == {signature("a"), signature("b")}
+    assert await watching.judged(database, payment.terms.id) == {signature("a"), signature("b")}
 
 
 async def test_references_are_watched_while_money_may_still_count(database: Database) -> None:
@@ -187,7 +159,7 @@ async def test_references_are_watched_while_money_may_still_count(database: Data
     open_ones = [Status.PENDING, Status.PROCESSING]
 
     async def watched(now: int, limit: int = 100) -> list[str]:
-        return await payments.foreign(database, now=now, limit=limit)
+        return await watching.foreign(database, now=now, limit=limit)
 
     def references(statuses: list[Status]) -> list[str]:
         numbers = sorted((list(Status).index(each) + 1 for each in statuses), reverse=True)
@@ -195,10 +167,10 @@ async def test_references_are_watched_while_money_may_still_count(database: Data
 
     assert await watched(GRACE_ENDS) == references([*open_ones, Status.EXPIRED])
     assert await watched(GRACE_ENDS, limit=1) == references([Status.EXPIRED])
-    assert await watched(GRACE_ENDS + payments.LOOKED_AFTER_S + 1) == references(open_ones)
+    assert await watched(GRACE_ENDS + watching.LOOKED_AFTER_S + 1) == references(open_ones)
 
     # The clock alone does not end it: what was paid in time may not be final yet.
-    all_seen = GRACE_ENDS + payments.LISTED_LATE_S + 1
+    all_seen = GRACE_ENDS + watching.LISTED_LATE_S + 1
     for block_time, wanted in ((all_seen - 1, [*open_ones, Status.EXPIRED]), (all_seen, open_ones)):
         [reference] = references([Status.EXPIRED])
         frontier = Frontier(key=reference, slot=9, block_time=block_time, updated_at=NOW)
@@ -212,17 +184,17 @@ async def test_watch_keys_are_listed_while_money_may_still_count(database: Datab
         await create(database, make_payment(100 + number, status=status, watch_key="shared"))
     await create(database, make_payment(99, watch_key=None))
 
-    assert await payments.watch_keys(database, now=GRACE_ENDS) == [
+    assert await watching.watch_keys(database, now=GRACE_ENDS) == [
         "key expired", "key pending", "key processing", "shared",
     ]  # fmt: skip
-    assert await payments.watch_keys(database, now=GRACE_ENDS + 1) == [
+    assert await watching.watch_keys(database, now=GRACE_ENDS + 1) == [
         "key pending", "key processing", "shared",
     ]  # fmt: skip
 
 
 async def test_without_payments_nothing_is_watched(database: Database) -> None:
-    assert await payments.watch_keys(database, now=NOW) == []
-    assert await payments.foreign(database, now=NOW, limit=10) == []
+    assert await watching.watch_keys(database, now=NOW) == []
+    assert await watching.foreign(database, now=NOW, limit=10) == []
 
 
 # ------------------------------------------------------------ where money is waited for
@@ -254,7 +226,7 @@ async def test_payments_are_waited_for_at_their_wallets_and_token_accounts(
     both = sorted([(MERCHANT, NOW - 80), (in_tokens.terms.token_account, NOW)])
 
     async def waited_for(now: int = NOW, after: str = "", limit: int = 9) -> list[tuple[str, int]]:
-        return await payments.destinations(database, now=now, after=after, limit=limit)
+        return await watching.destinations(database, now=now, after=after, limit=limit)
 
     assert await waited_for() == both
     assert await waited_for(limit=1) == both[:1]
@@ -298,7 +270,7 @@ async def test_payments_that_wait_are_found_by_what_a_transfer_tells(
     )
     asked: dict[str, Any] = {"amounts": [], "memos": [], "names": [], "times": (NOW, NOW + 5)}
 
-    records = await payments.awaiting(database, MERCHANT, **({"limit": 9} | asked | clues))
+    records = await watching.awaiting(database, MERCHANT, **({"limit": 9} | asked | clues))
 
     assert [int(record.payment.terms.id[4:]) for record in records] == found
 
@@ -316,14 +288,14 @@ async def test_a_payment_that_holds_a_leg_is_found_by_its_transaction(database: 
     assert [r.payment.terms.id for r in by_leg] == [payment.terms.id]
     assert {r.payment.terms.id for r in by_both} == {payment.terms.id, other.terms.id}
     assert await payments.by_signature(database, verdict.signature) == by_leg
-    assert await payments.with_verdict(database, signatures) == {verdict.signature}
+    assert await watching.with_verdict(database, signatures) == {verdict.signature}
 
 
 async def test_references_are_told_from_other_keys(database: Database) -> None:
     payment = make_payment()
     await create(database, payment)
 
-    known = await payments.known_references(database, [MERCHANT, payment.terms.reference])
+    known = await watching.known_references(database, [MERCHANT, payment.terms.reference])
 
     assert known == {payment.terms.reference}
 

@@ -1,0 +1,38 @@
+"""Many signatures, a batch at a time: what is fetched, judged and written together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from indexer.errors import Conflict, SourceError, StoreUnavailable
+
+
+_T = TypeVar("_T")
+
+#: Signatures of one batch, and how many batches are under way at once: fetching one overlaps with
+#: writing another.
+BATCH_SIZE: Final = 100
+BATCHES_AT_ONCE: Final = 3
+
+
+async def in_batches(
+    items: Sequence[_T], work: Callable[[Sequence[_T]], Awaitable[object]]
+) -> None:
+    """Hands all items to `work`, a batch at a time, and returns once it is done with all of them.
+
+    Raises:
+        SourceError, StoreUnavailable, Conflict: of one batch, which is enough to say why; those
+            still under way were ended, and the others never begun.
+    """
+    turn = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+    async def examine(batch: Sequence[_T]) -> None:
+        async with turn:
+            await work(batch)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for start in range(0, len(items), BATCH_SIZE):
+                group.create_task(examine(items[start : start + BATCH_SIZE]), name="examine")
+    except* (SourceError, StoreUnavailable, Conflict) as failures:
+        raise failures.exceptions[0] from failures
