@@ -41,6 +41,12 @@ class Case:
         return {id_: frozenset(found[id_]) for id_ in self.truth.terms}
 
     @cached_property
+    def unplaced(self) -> frozenset[str]:
+        """Signatures of which no node said where in their slot they are."""
+        rows = self.outcome.rows["verdicts"]
+        return frozenset(row["signature"] for row in rows if row["transaction_index"] is None)
+
+    @cached_property
     def changes(self) -> Mapping[str, Sequence[Change]]:
         """Payment id -> its versions, in the order in which they were stored."""
         return grouped(self.outcome.changes, lambda change: change.payment_id)

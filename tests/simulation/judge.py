@@ -62,7 +62,8 @@ def nothing_is_lost(case: Case) -> Iterator[str]:
 def _counts_no_more(case: Case, payment_id: str, credit: Credit) -> bool:
     """Nobody looks for money any more that cannot change where the payment stands."""
     terms = case.truth.terms[payment_id]
-    is_decided = case.truth.expected(payment_id, case.found[payment_id]).status is not None
+    found, unplaced = case.found[payment_id], case.unplaced
+    is_decided = case.truth.expected(payment_id, found, unplaced).status is not None
     return is_decided or credit.block_time > terms.expires_at + terms.grace_s
 
 
@@ -75,7 +76,7 @@ def states_are_true(case: Case) -> Iterator[str]:
     for payment_id, row in case.payments.items():
         if payment_id not in case.truth.terms:
             continue
-        expected = case.truth.expected(payment_id, case.found[payment_id])
+        expected = case.truth.expected(payment_id, case.found[payment_id], case.unplaced)
         allowed = {expected.status} if expected.status else _undecided(case, payment_id)
         wanted = {
             "paid": expected.paid,

@@ -85,10 +85,23 @@ class Reckoning:
         named = [self.by_reference[key] for key in leg.references if key in self.by_reference]
         return next((terms for terms in named if _pays(leg, terms)), None)
 
-    def expected(self, payment_id: str, found: Collection[str]) -> Expected:
-        """What those of its transactions whose signature was found make of the payment."""
+    def expected(
+        self, payment_id: str, found: Collection[str], unplaced: Collection[str] = ()
+    ) -> Expected:
+        """What those of its transactions whose signature was found make of the payment.
+
+        Where no node told the position of some within their slot (`unplaced`), they come first
+        there, by signature: so it is agreed, for nobody can know.
+        """
         terms = self.terms[payment_id]
-        credited = [c for c in self.credits[payment_id] if c.signature in found]
+
+        def order(credit: Credit) -> tuple[int, int, str]:
+            is_placed = credit.signature not in unplaced
+            return credit.slot, credit.index if is_placed else -1, credit.signature
+
+        credited = sorted(
+            (credit for credit in self.credits[payment_id] if credit.signature in found), key=order
+        )
         canceled = self.canceled_at[payment_id] is not None
         settling = None if canceled else _settling(terms, credited)
         until = credited if settling is None else credited[: settling + 1]

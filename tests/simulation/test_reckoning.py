@@ -176,3 +176,18 @@ def test_a_payment_is_paid_in_time(time: int, is_in_time: bool) -> None:
 
     assert reckoning([paid]).is_paid_in_time(TERMS.id) is is_in_time
     assert not reckoning([paid]).is_paid_in_time(TERMS.id, {paid.signature})
+
+
+def test_where_no_node_says_which_was_first_the_signature_decides() -> None:
+    half, rest, again = (
+        replace(landed(IN_TIME, leg(amount), index=index), signature=name)
+        for name, amount, index in (("b", HALF, 1), ("c", AMOUNT - HALF, 2), ("a", AMOUNT, 0))
+    )
+    books, found = reckoning([half, rest, again]), {"a", "b", "c"}
+
+    assert books.expected(TERMS.id, found).review == ()
+    assert books.expected(TERMS.id, found, found).review == ()
+    last = replace(again, signature="d")
+    books, found = reckoning([half, rest, last]), {"b", "c", "d"}
+    assert books.expected(TERMS.id, found).review == ()
+    assert books.expected(TERMS.id, found, found).review == ("paid_again",)
