@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 from indexer import daemon, live as live_module
+from indexer.expiry import Expiry
 from indexer.live import Live
 from indexer.parked import Parked
 from indexer.pipeline import Pipeline
@@ -42,7 +43,7 @@ STEPS: dict[str, tuple[type, str]] = {
     "unpark": (Pipeline, "_unpark"),
     "write": (Database, "write"),
     "sweep": (Sweeper, "sweep"),
-    "expire": (Sweeper, "_expire"),
+    "expire": (Expiry, "expire_before"),
     "check": (References, "check"),
     "final": (Live, "_settle_final"),
     "revert": (Live, "_revert"),

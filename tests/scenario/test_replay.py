@@ -17,6 +17,7 @@ from indexer.core.types import Commitment, Status
 from indexer.demo.cluster import Cluster
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
+from indexer.hearing import ROUNDED_S
 from indexer.sources.rpc import Rpc
 from tests.scenario.deployment import Deployment
 
@@ -29,10 +30,16 @@ CROWD = 20
 
 #: All that is stored of payments but the times and steps by which we learned of it.
 TABLES = {
-    "payments": "id, status, paid, late, review, received, settled_at, canceled_at",
-    "verdicts": "*",
+    "payments": "id, status, paid, late, review, received, canceled_at",
+    "verdicts": "signature, payment_id, slot, transaction_index, credit, clean, reasons, evidence",
     "transfers": "*",
 }
+#: The times that follow from those of blocks. This runtime rounds the time of a block in one way
+#: in a list of signatures, and in another when it is asked for the block's.
+TIMES = (
+    "SELECT id, settled_at FROM payments WHERE settled_at IS NOT NULL"
+    " UNION ALL SELECT signature || payment_id, block_time FROM verdicts"
+)
 
 
 def stored(path: Path) -> dict[str, list[Any]]:
@@ -42,6 +49,14 @@ def stored(path: Path) -> dict[str, list[Any]]:
             table: sorted(connection.execute(f"SELECT {columns} FROM {table}"), key=repr)  # noqa: S608 - our own words
             for table, columns in TABLES.items()
         }
+    finally:
+        connection.close()
+
+
+def times(path: Path) -> dict[str, int]:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return dict(connection.execute(TIMES).fetchall())
     finally:
         connection.close()
 
@@ -108,7 +123,7 @@ async def test_both_strategies_end_where_the_daemon_did(
             else:
                 await deployment.until(payment, Status.SETTLED)
         await deployment.stop()
-        live = stored(tmp_path / "axiom.db")
+        live, live_times = stored(tmp_path / "axiom.db"), times(tmp_path / "axiom.db")
 
     async with Rpc([own_surfnet.rpc_url]) as rpc:
         first, last = await rpc.first_available_block(), await rpc.finalized_slot()
@@ -124,6 +139,9 @@ async def test_both_strategies_end_where_the_daemon_did(
         assert dry["outcomes"]["would_credit"] == len(signatures)
         assert reports[name]["outcomes"]["credited"] == len(signatures)
         assert stored(path) == live, name
+        assert times(path) == {
+            what: pytest.approx(time, abs=ROUNDED_S) for what, time in live_times.items()
+        }
 
     assert reports["blocks"]["blocks"] == last - first + 1
     assert reports["blocks"]["transactions"] >= len(signatures)
