@@ -96,7 +96,7 @@ def _of_gaps(open_gaps: Sequence[Gap]) -> Iterator[ReasonBody]:
     pruned = [gap for gap in open_gaps if gap.reason is GapReason.PRUNED]
     for found, fate in ((swept, "will be swept"), (pruned, "are kept by no endpoint")):
         if found:
-            slots = sum(map(len, (gap.slots for gap in found)))
+            _, slots = gaps.counted(found)
             problem = f"{slots} slots in which something may have been missed {fate}"
             yield _reason("gaps", problem, min(gap.opened_at for gap in found))
 

@@ -1,11 +1,17 @@
 """Slots in which something may have been missed: noted, shown, and closed once they were swept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from indexer.core.ranges import Slots
+from indexer.core.ranges import Slots, merged
 from store.database import Database, Statement
 from store.queries import QUERIES
+
+
+#: Open gaps that are counted; there are a handful, unless something is very wrong.
+COUNTED_MAX: Final = 10_000
 
 
 class GapReason(StrEnum):
@@ -98,6 +104,14 @@ async def listing(database: Database, limit: int, *, only_open: bool = False) ->
 
 
 async def open_by_reason(database: Database) -> dict[GapReason, tuple[int, int]]:
-    """How many gaps are open for each reason, and how many slots they have in all."""
-    [found] = await database.read([Statement(QUERIES["gaps_summary"])])
-    return {GapReason(reason): (count, slots) for reason, count, slots in found}
+    """How many gaps are open for each reason, and how many slots they have in all, each once."""
+    found = await listing(database, COUNTED_MAX, only_open=True)
+    return {reason: counted([gap for gap in found if gap.reason is reason]) for reason in GapReason}
+
+
+def counted(gaps: Sequence[Gap]) -> tuple[int, int]:
+    """How many gaps, and how many slots of a key they have: gaps may overlap."""
+    slots: dict[str, list[Slots]] = {}
+    for gap in gaps:
+        slots.setdefault(gap.key, []).append(gap.slots)
+    return len(gaps), sum(len(each) for ranges in slots.values() for each in merged(ranges))

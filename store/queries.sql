@@ -488,10 +488,6 @@ SELECT id, key, first_slot, last_slot, reason, source, opened_at, closed_at, cre
 FROM gaps
 WHERE closed_at IS NULL ORDER BY key, last_slot LIMIT ?;
 
--- name: gaps_summary
-SELECT reason, count(*), sum(last_slot - first_slot + 1) FROM gaps
-WHERE closed_at IS NULL GROUP BY reason;
-
 
 -- ----------------------------------------- reference_checks: whose own reference is looked at next
 

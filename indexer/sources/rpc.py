@@ -213,8 +213,9 @@ class Rpc(Failover):
             if len(slots) >= self.quorum:
                 return slots[-self.quorum]
             await asyncio.sleep(next(delays))
+        reason = f": {errors[-1]}" if errors else ""
         raise SourceUnavailable(
-            f"{len(slots)} of {self.quorum} endpoints say which slot is finalized: {errors[-1:]}"
+            f"{len(slots)} of {self.quorum} endpoints say which slot is finalized{reason}"
         ) from next(iter(errors), None)
 
     async def block_time(self, slot: int) -> int | None:

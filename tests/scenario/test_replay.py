@@ -56,7 +56,7 @@ def stored(path: Path) -> dict[str, list[Any]]:
 def times(path: Path) -> dict[str, int]:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        return dict(connection.execute(TIMES).fetchall())
+        return {str(key): int(time) for key, time in connection.execute(TIMES)}
     finally:
         connection.close()
 
