@@ -4,7 +4,15 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any, Final
 
-from indexer.cli.command import Command, Commands, chain_of, clock, database_of, pipeline_of
+from indexer.cli.command import (
+    Command,
+    Commands,
+    chain_of,
+    clock,
+    database_of,
+    pipeline_of,
+    watch_key_of,
+)
 from indexer.cli.output import print_json, print_table, say
 from indexer.cli.progress import progress
 from indexer.core.events import format_time
@@ -14,7 +22,7 @@ from indexer.replay import Replay, ReplayRefused
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
 from indexer.undertaking import Strategy, Tally
-from store import deployment, gaps
+from store import gaps
 from store.database import Database
 from store.gaps import Gap
 
@@ -102,7 +110,7 @@ async def _examine(
             concurrency=_CONCURRENCY,
             on_progress=told,
         )
-        watch_key = settings.watch_key or await deployment.get(database, "watch_key")
+        watch_key = await watch_key_of(settings, database)
         try:
             await replay.slots(slots, strategy, watch_key, dry_run=False, resume=True)
         except (ReplayRefused, SourceError) as error:

@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import Final
 
 from indexer.cli import replay_report, typed
-from indexer.cli.command import Command, Commands, chain_of, clock, database_of, pipeline_of
+from indexer.cli.command import (
+    Command,
+    Commands,
+    chain_of,
+    clock,
+    database_of,
+    pipeline_of,
+    watch_key_of,
+)
 from indexer.cli.output import print_json, say
 from indexer.cli.progress import Tell, progress
 from indexer.core.ranges import Slots
@@ -16,7 +24,6 @@ from indexer.replay import Replay
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
 from indexer.undertaking import Plan, Strategy, Tally
-from store import deployment
 from store.database import Database
 
 
@@ -99,7 +106,7 @@ async def _replay(arguments: Namespace, settings: Settings) -> int:
         with progress("slots") as tell:
             replay = _replay_of(arguments, database, rpc, _Shown(tell))
             try:
-                watch_key = settings.watch_key or await deployment.get(database, "watch_key")
+                watch_key = await watch_key_of(settings, database)
                 await _run(arguments, watch_key, replay, slots)
             except (AxiomError, asyncio.CancelledError) as error:
                 failure = error

@@ -66,7 +66,7 @@ def for_slot(slot: int, code: int = -32007) -> Callable[[FakeNode], None]:
                 return {"jsonrpc": "2.0", "id": call.id, "error": error}
             return answer(call)
 
-        node._answer = denying  # type: ignore[method-assign]
+        node._answer = denying  # type: ignore[method-assign]  # replaced for this test
 
     return deny
 
@@ -83,7 +83,7 @@ def unlisted(*slots: int) -> Callable[[FakeNode], None]:
                 told["result"] = [slot for slot in told["result"] if slot not in slots]
             return told
 
-        node._answer = hiding  # type: ignore[method-assign]
+        node._answer = hiding  # type: ignore[method-assign]  # replaced for this test
 
     return hide
 

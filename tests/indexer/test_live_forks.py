@@ -1,8 +1,7 @@
 """What a fork takes away is taken back, once nothing can bring it back, and never before."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ from indexer import live as live_module
 from indexer.core.payment import Payment
 from indexer.core.types import Status
 from indexer.errors import Conflict, StoreUnavailable
-from indexer.live import DROPPED_AFTER_BLOCKS, MISSES_MIN, Live
+from indexer.live import DROPPED_AFTER_BLOCKS, MISSES_MIN
 from indexer.pipeline import Found
 from indexer.sources.doorbells import Doorbells
 from store.database import Rows, Statement
 from tests.chain import moved_to
+from tests.indexer.living import answering, hasten, told
 from tests.indexer.stage import (
     EXPIRES_AT,
     FINAL_SLOT,
@@ -33,39 +33,7 @@ SLOT = FINAL_SLOT + 20  # confirmed at the start, and not final
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses that a test can wait for."""
-    for name in ("POLL_INTERVAL_S", "PAUSE_S", "SIGHT_PAUSE_S", "MISS_PAUSE_S"):
-        monkeypatch.setattr(live_module, name, 0.01)
-
-
-@asynccontextmanager
-async def answering(it: Stage, *, finality: bool = True) -> AsyncIterator[tuple[Live, Doorbells]]:
-    """Doorbells that are answered, and what they point at settled, as the daemon does it."""
-    doorbells = Doorbells()
-    live = Live(it.database, it.rpc, it.pipeline, doorbells, clock=it.clock)
-    tasks = [asyncio.create_task(live.answer())]
-    if finality:
-        tasks.append(asyncio.create_task(live.settle()))
-    try:
-        yield live, doorbells
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-async def told(it: Stage, order: Payment, *events: str) -> None:
-    """Waits until the payment's events are these."""
-    seen: list[str] = []
-    try:
-        async with asyncio.timeout(30):
-            while seen != ["created", *events]:
-                seen = await it.events(order)
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"{seen} instead of {events}") from None
+    hasten(monkeypatch)
 
 
 # ---------------------------------------------------------------------------------- forks

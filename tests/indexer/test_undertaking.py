@@ -37,7 +37,7 @@ def dying(times: int) -> Callable[[Rpc], None]:
                 raise SourceUnavailable("gone")
             return await block(slot, **rest)
 
-        rpc.block = once  # type: ignore[method-assign]
+        rpc.block = once  # type: ignore[method-assign]  # replaced for this test
 
     return arm
 
@@ -55,7 +55,7 @@ async def test_it_goes_on_where_it_was_interrupted(
         replay = replay_of(it)
         with pytest.raises(SourceUnavailable):
             await replay.slots(SLOTS, Strategy.BLOCKS, WATCH_KEY, dry_run=False, resume=False)
-        it.rpc.block = healthy  # type: ignore[method-assign]
+        it.rpc.block = healthy  # type: ignore[method-assign]  # replaced for this test
         half = await contents(it)
         before = it.node.count("getBlock")
 
@@ -85,7 +85,7 @@ async def test_without_being_told_to_it_begins_anew(
         dying(25)(it.rpc)
         with pytest.raises(SourceUnavailable):
             await run(it)
-        it.rpc.block = healthy  # type: ignore[method-assign]
+        it.rpc.block = healthy  # type: ignore[method-assign]  # replaced for this test
 
         report = await run(it)
 
@@ -141,16 +141,16 @@ async def life(folder: Path, strategy: Strategy, count: int | None) -> Any:
             left = None if left is None else left - 1
             return await write(batch)
 
-        it.database.write = dying_write  # type: ignore[method-assign]
-        replay_module.CHUNK_SLOTS, chunk = 10, replay_module.CHUNK_SLOTS  # type: ignore[misc]
+        it.database.write = dying_write  # type: ignore[method-assign]  # replaced for this test
+        replay_module.CHUNK_SLOTS, chunk = 10, replay_module.CHUNK_SLOTS  # type: ignore[misc]  # a smaller one
         try:
             try:
                 await run(it, strategy)
             except (Crash, BaseExceptionGroup):
-                it.database.write = write  # type: ignore[method-assign]
+                it.database.write = write  # type: ignore[method-assign]  # replaced for this test
                 await run(it, strategy, resume=True)
         finally:
-            replay_module.CHUNK_SLOTS = chunk  # type: ignore[misc]
+            replay_module.CHUNK_SLOTS = chunk  # type: ignore[misc]  # a smaller one
         logs = [await it.events(order) for order in orders]
         tables = await contents(it)
         runs = tables.pop("replays")
@@ -180,11 +180,11 @@ async def test_listing_goes_on_below_what_was_stored(
                 raise SourceUnavailable("gone")
             return await page(*args, **rest)
 
-        it.rpc.signatures_for_address = once  # type: ignore[method-assign]
+        it.rpc.signatures_for_address = once  # type: ignore[method-assign]  # replaced for this test
         with pytest.raises(SourceUnavailable):
             await run(it, Strategy.SIGNATURES)
         half = it.fetched()
-        it.rpc.signatures_for_address = page  # type: ignore[method-assign]
+        it.rpc.signatures_for_address = page  # type: ignore[method-assign]  # replaced for this test
 
         report = await run(it, Strategy.SIGNATURES, resume=True)
 

@@ -35,5 +35,5 @@ async def stored(database: Database, payment: Payment) -> Record:
 
 async def ids(database: Database, **filters: object) -> list[int]:
     """The numbers of the payments on a page."""
-    page = await payments.page(database, **({"limit": 100} | filters))  # type: ignore[arg-type]
+    page = await payments.page(database, **({"limit": 100} | filters))  # type: ignore[arg-type]  # filters by name
     return [int(record.payment.terms.id[4:]) for record in page]

@@ -191,7 +191,7 @@ async def test_requests_are_bounded(tmp_path: Path) -> None:
             finally:
                 under_way -= 1
 
-        it.node._answer_http = counting  # type: ignore[method-assign]
+        it.node._answer_http = counting  # type: ignore[method-assign]  # replaced for this test
         await it.node.stop()
         await it.node.start()
         bounds = ("--concurrency", "2", "--rps", "500")
@@ -269,11 +269,11 @@ async def test_an_endpoint_that_is_gone_says_how_to_go_on(tmp_path: Path) -> Non
                 return {"jsonrpc": "2.0", "id": call.id, "error": error}
             return answer(call)
 
-        it.node._answer = leaving  # type: ignore[method-assign]
+        it.node._answer = leaving  # type: ignore[method-assign]  # replaced for this test
         wide = ("--from-slot", "500", "--to-slot", "950", "--strategy", "blocks", "--json")
 
         broken = await replay(it, tmp_path, *wide)
-        it.node._answer = answer  # type: ignore[method-assign]
+        it.node._answer = answer  # type: ignore[method-assign]  # replaced for this test
         mended = await replay(it, tmp_path, *wide, "--resume")
 
     assert broken.code == 1
@@ -326,7 +326,7 @@ def kill_when(it: Stage, is_time: Callable[[int], bool], child: asyncio.subproce
             child.kill()
         return answer(call)
 
-    it.node._answer = killing  # type: ignore[method-assign]
+    it.node._answer = killing  # type: ignore[method-assign]  # replaced for this test
 
 
 # ------------------------------------------------------------------------------------- misuse
