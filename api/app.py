@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import openapi
 from api.auth import Gate
+from api.calls import EVENT_STREAM, Call
 from api.chain import Accounts, Chain
 from api.checks import Checks
 from api.context import Context, context_of
@@ -21,7 +22,7 @@ from api.hub import Hub
 from api.idempotency import Ledger
 from api.qr import QrCodes
 from api.requests import Requests
-from api.routes import CALLS, EVENT_STREAM, Call
+from api.routes import CALLS
 from api.shell import FailSafe, Shell
 from api.wakeups import Wakeups
 from indexer.core.creation import Policy

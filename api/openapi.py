@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from api.calls import Answer, Call, Parameter
 from api.errors import PROBLEM_JSON, ProblemBody
-from api.routes import CALLS, Answer, Call, Parameter
+from api.routes import CALLS
 from api.schema import EXAMPLE_ID
 
 

@@ -3,16 +3,14 @@
 `app` serves it, `openapi` describes it, and the tests look that nothing is served beside it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
 
-from api import health, metrics, payments, stream
-from api.auth import PUBLIC, Access, needs, shows_more_with
+from api import health, metrics, payments, stream, webhook_routes
+from api.auth import PUBLIC, needs, shows_more_with
+from api.calls import EVENT_STREAM, JSON, PLAIN, SVG, Answer, Call, Parameter
 from api.context import Context
 from api.limits import IDEMPOTENCY_KEY_LENGTH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from api.schema import (
@@ -25,70 +23,6 @@ from api.schema import (
 )
 from indexer.core.types import Status
 from store.keys import ApiKey
-
-
-Handler = Callable[[Context, Request, ApiKey | None], Awaitable[ASGIApp]]
-
-JSON: Final = "application/json"
-SVG: Final = "image/svg+xml"
-EVENT_STREAM: Final = "text/event-stream"
-PLAIN: Final = "text/plain"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """A value of a request outside of its body.
-
-    Attributes:
-        where: `path`, `query` or `header`.
-        schema: JSON Schema of the value.
-    """
-
-    name: str
-    where: str
-    description: str
-    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
-    required: bool = False
-    example: Any = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a call may answer.
-
-    Attributes:
-        body: the struct that the body is, for JSON and for the data of a stream.
-        headers: name to meaning, of those headers that a client needs.
-    """
-
-    description: str
-    media_type: str | None = JSON
-    body: type | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One method of one path.
-
-    Attributes:
-        name: stable, for programs that are made from the description.
-        description: what the summary cannot say; Markdown.
-        answers: by status, successes only.
-        problems: statuses of problems, beside those that every such call can have.
-    """
-
-    method: str
-    path: str
-    name: str
-    access: Access
-    handler: Handler
-    summary: str
-    description: str
-    answers: Mapping[int, Answer]
-    problems: tuple[int, ...] = ()
-    parameters: tuple[Parameter, ...] = ()
-    body: type | None = None
 
 
 _ID: Final = Parameter(
@@ -268,6 +202,7 @@ CALLS: Final[tuple[Call, ...]] = (
         parameters=_LAST_EVENT_ID,
         answers={200: Answer(description="The stream.", media_type=EVENT_STREAM, body=EventBody)},
     ),
+    *webhook_routes.CALLS,
     Call(
         method="GET",
         path="/api/openapi.json",

@@ -7,6 +7,7 @@ value that may carry a key.
 import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -25,7 +26,19 @@ _URL: Final = re.compile(rf"[{URL_CHARACTERS}]+", re.ASCII)
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-]+|[0-9A-Fa-f:.]+", re.ASCII)
 _DIGITS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 
+_WORD: Final = re.compile(r"[A-Za-z0-9._\-]{1,256}", re.ASCII)
+_SECRET_CHARS_MIN: Final = 8
+_SECRET: Final = re.compile(rf"[!-+\--~]{{{_SECRET_CHARS_MIN},512}}", re.ASCII)
+#: How many secrets of one kind are valid at once.
+_SECRETS_MAX: Final = 2
+_SIGNING_KEY_CHARS_MIN: Final = 32
+#: What stands in examples and is left there by mistake.
+_PLACEHOLDERS: Final = frozenset(
+    {"changeme", "change-me", "password", "your-secret", "placeholder"}
+)
+
 E = TypeVar("E", bound=StrEnum)
+Network = IPv4Network | IPv6Network
 
 
 def integer(least: int, most: int) -> Callable[[str], int]:
@@ -35,6 +48,73 @@ def integer(least: int, most: int) -> Callable[[str], int]:
         if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
             raise ValueError(f"{text!r} is no whole number from {least} to {most}")
         return int(text)
+
+    return parse
+
+
+def integers(least: int, most: int) -> Callable[[str], tuple[int, ...]]:
+    """A parser of a comma list of distinct whole numbers."""
+    parse_one = integer(least, most)
+
+    def parse(text: str) -> tuple[int, ...]:
+        return tuple(parse_one(item) for item in _distinct(_items(text)))
+
+    return parse
+
+
+def word(text: str) -> str:
+    """An identifier that somebody else made."""
+    if not _WORD.fullmatch(text):
+        raise ValueError(f"{redact(text)!r} is no identifier: letters, digits and . _ - only")
+    return text
+
+
+def secret(text: str) -> str:
+    """A secret that somebody else made: visible ASCII. It is never shown."""
+    if not _SECRET.fullmatch(text):
+        raise ValueError(f"must be {_SECRET_CHARS_MIN} to 512 visible ASCII characters")
+    if text.lower() in _PLACEHOLDERS:
+        raise ValueError("is a placeholder, not a secret")
+    return text
+
+
+def secrets(text: str) -> tuple[str, ...]:
+    """Two secrets at most, commas between: the one before a rotation and the one after."""
+    found = tuple(secret(item) for item in _distinct(_items(text)))
+    if len(found) > _SECRETS_MAX:
+        raise ValueError(f"has {len(found)} secrets; {_SECRETS_MAX} are valid at once")
+    return found
+
+
+def signing_keys(text: str) -> tuple[str, ...]:
+    """Secrets that are long enough to derive others from."""
+    found = secrets(text)
+    if any(len(item) < _SIGNING_KEY_CHARS_MIN for item in found):
+        raise ValueError(f"must have {_SIGNING_KEY_CHARS_MIN} characters at the least")
+    return found
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """A comma list of networks such as `10.0.0.0/8` or `fd00::/8`; one address is one as well."""
+    found: list[Network] = []
+    for item in _distinct(_items(text)):
+        try:
+            found.append(ip_network(item))
+        except ValueError:
+            raise ValueError(
+                f"{item!r} is no network: write an address, a slash and the length of its prefix"
+            ) from None
+    return tuple(found)
+
+
+def upper_choice(words: type[E]) -> Callable[[str], E]:
+    """A parser of one of a few words that are written in capitals."""
+
+    def parse(text: str) -> E:
+        try:
+            return words(text.upper())
+        except ValueError:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}") from None
 
     return parse
 

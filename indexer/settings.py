@@ -14,13 +14,16 @@ from typing import Any, Final, Self
 
 from indexer import parsers
 from indexer.core.creation import EXPIRES_IN_S_MAX, EXPIRES_IN_S_MIN
+from indexer.core.types import Currency
 from indexer.environment import PREFIX, Reader, merged, suspicious
 from indexer.errors import ConfigError
 from indexer.log import LogFormat, LogLevel
-from indexer.redact import redact
+from indexer.redact import HIDDEN, redact
 
 
 DAY_S: Final = 86_400
+
+Network = parsers.Network
 
 _USDC_MINT: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
 
@@ -116,6 +119,78 @@ class Settings:
     Default: http, `host` and `port`.
     """
 
+    helius_webhook_secrets: tuple[str, ...] = ()
+    """What Helius sends as `Authorization` with its webhooks; two at once, commas between.
+
+    Default none: then the door for Helius is closed.
+    """
+
+    quicknode_webhook_secrets: tuple[str, ...] = ()
+    """Security tokens of QuickNode streams, which sign what they send; commas between.
+
+    Default none: then the door for QuickNode is closed.
+    """
+
+    helius_api_key: str | None = None
+    """API key of Helius, with which a webhook's address list is kept as wanted.
+
+    Default none: then nobody does. With it goes `helius_webhook_id`.
+    """
+
+    helius_webhook_id: str | None = None
+    """The webhook at Helius whose address list is kept as wanted. Default none."""
+
+    helius_api_url: str = "https://api.helius.xyz"
+    """Where the API of Helius is. Default: where Helius has it."""
+
+    paymob_base_url: str = "https://accept.paymob.com"
+    """Where the API of Paymob is. Default: Egypt; other countries have hosts of their own."""
+
+    paymob_secret_key: str | None = None
+    """Secret key of the Paymob account: makes intentions. Default none: no payments by card."""
+
+    paymob_public_key: str | None = None
+    """Public key of the Paymob account; stands in the customer's checkout URL."""
+
+    paymob_api_key: str | None = None
+    """API key of the Paymob account: asks what became of an order whose callback was lost."""
+
+    paymob_hmac_secret: tuple[str, ...] = ()
+    """HMAC secret with which Paymob signs callbacks; two are valid at once, commas between."""
+
+    paymob_integration_ids: tuple[int, ...] = ()
+    """Integration ids of the payment methods that are offered, commas between."""
+
+    paymob_owner: int | None = None
+    """The account's own number, `owner` in callbacks.
+
+    Callbacks are signed without separators between their fields: only with this number known can
+    no order number be read into another one.
+    """
+
+    paymob_currency: Currency = Currency.EGP
+    """In which currency cards are charged: EGP, SAR, AED or OMR. Default EGP."""
+
+    webhook_signing_keys: tuple[str, ...] = ()
+    """Keys from which the secrets of outgoing webhooks are derived; commas between, 32 characters
+    at the least. The first one makes new secrets, the others are for rotation.
+
+    Default none: one is made at the first start and kept in a file beside the database, named
+    like it with `.key` behind.
+    """
+
+    webhook_private_networks: tuple[Network, ...] = ()
+    """Networks that are not public to which webhooks may be sent all the same; commas between.
+
+    Default none: whoever registers a receiver must not reach into the network of this machine.
+    """
+
+    webhook_retention_days: int = 90
+    """Days for which webhooks that came in, and deliveries that ended, are kept; 1 … 3650.
+
+    Default 90. Payments and events are kept for ever.
+    """
+
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API from a browser, commas between; `*` alone is any.
 
@@ -137,8 +212,13 @@ class Settings:
             object.__setattr__(self, "public_url", url)
 
     def __repr__(self) -> str:
-        shown = (f"{f.name}={redact(repr(getattr(self, f.name)))}" for f in fields(self))
+        shown = (f"{f.name}={_shown(f.name, getattr(self, f.name))}" for f in fields(self))
         return f"Settings({', '.join(shown)})"
+
+    @property
+    def takes_cards(self) -> bool:
+        """Whether payments by card are configured."""
+        return all(getattr(self, name) for name in _PAYMOB)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], dotenv: Path | None) -> Self:
@@ -178,13 +258,58 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "host": parsers.host,
     "port": parsers.integer(1, parsers.PORT_MAX),
     "public_url": parsers.base_url,
+    "helius_webhook_secrets": parsers.secrets,
+    "quicknode_webhook_secrets": parsers.secrets,
+    "helius_api_key": parsers.secret,
+    "helius_webhook_id": parsers.word,
+    "helius_api_url": parsers.base_url,
+    "paymob_base_url": parsers.base_url,
+    "paymob_secret_key": parsers.secret,
+    "paymob_public_key": parsers.word,
+    "paymob_api_key": parsers.secret,
+    "paymob_hmac_secret": parsers.secrets,
+    "paymob_integration_ids": parsers.integers(1, 10**12),
+    "paymob_owner": parsers.integer(1, 10**12),
+    "paymob_currency": parsers.upper_choice(Currency),
+    "webhook_signing_keys": parsers.signing_keys,
+    "webhook_private_networks": parsers.networks,
+    "webhook_retention_days": parsers.integer(1, 3_650),
     "cors_origins": parsers.origins,
     "log_level": parsers.choice(LogLevel),
     "log_format": parsers.choice(LogFormat),
 }
 
 #: Fields whose value may carry a key, and that may therefore be read from a file.
-SECRETS: Final = frozenset({"rpc_urls", "ws_urls"})
+SECRETS: Final = frozenset(
+    {
+        "rpc_urls",
+        "ws_urls",
+        "helius_webhook_secrets",
+        "quicknode_webhook_secrets",
+        "helius_api_key",
+        "paymob_secret_key",
+        "paymob_api_key",
+        "paymob_hmac_secret",
+        "webhook_signing_keys",
+    }
+)
+
+#: Without any one of these there are no payments by card.
+_PAYMOB: Final = (
+    "paymob_secret_key",
+    "paymob_public_key",
+    "paymob_api_key",
+    "paymob_hmac_secret",
+    "paymob_integration_ids",
+    "paymob_owner",
+)
+
+
+def _shown(name: str, value: object) -> str:
+    """A setting fit to be printed: of URLs the host, of other secrets whether they are there."""
+    if name in SECRETS and not name.endswith("_urls"):
+        return HIDDEN if value else repr(value)
+    return redact(repr(value))
 
 
 def variable_names() -> frozenset[str]:
@@ -220,9 +345,24 @@ def _contradictions(values: Mapping[str, Any], faulty: Collection[str]) -> list[
             tuple(map(parsers.ws_url, rpc_urls))
         except ValueError as error:
             problems.append(f"{PREFIX}RPC_URLS: {error}")
+    problems += _halves(values, faulty)
     watch_key = values.get("watch_key")
     if watch_key is not None and watch_key == values.get("recipient"):
         problems.append(
             f"{PREFIX}WATCH_KEY: must not be the recipient, whose own business it would find"
         )
+    return problems
+
+
+def _halves(values: Mapping[str, Any], faulty: Collection[str]) -> list[str]:
+    """What is set of things that only work together."""
+    problems = []
+    for together, purpose in (
+        (_PAYMOB, "payments by card"),
+        (("helius_api_key", "helius_webhook_id"), "keeping the webhook at Helius"),
+    ):
+        missing = [name for name in together if name not in values and name not in faulty]
+        if missing and any(name in values for name in together):
+            named = ", ".join(f"{PREFIX}{name.upper()}" for name in missing)
+            problems.append(f"{named}: missing; {purpose} needs all or nothing of it")
     return problems

@@ -1,4 +1,4 @@
-"""Payments with everything that was ever found out about them."""
+"""Payments on the chain, with everything that was ever found out about them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from indexer.core.events import Event
-from indexer.core.payment import Payment
+from indexer.core.payment import AnyPayment, Payment
 from indexer.core.types import DecisionKind, Status
 from indexer.core.verdict import Decision, Sighting, Verdict
 from indexer.errors import InvariantError
@@ -55,7 +55,7 @@ class Record:
 # --------------------------------------------------------------------------------- statements
 
 
-def insert(payment: Payment, event: Event) -> list[Statement]:
+def insert(payment: AnyPayment, event: Event) -> list[Statement]:
     """Creates a payment, its metadata and its first event."""
     metadata = [
         Statement(QUERIES["metadata_insert"], (payment.terms.id, key, value))
@@ -229,7 +229,10 @@ def record_statements(ids: Iterable[str]) -> list[Statement]:
 
 
 def assemble(ids: Sequence[str], answers: Sequence[Rows]) -> list[Record]:
-    """Records from the answers to `record_statements`, in the order of the ids."""
+    """Records from the answers to `record_statements`, in the order of the ids.
+
+    Of payments on the chain: others are left out (see `everything`).
+    """
     payments, metadata, verdicts, transfers, sightings, decisions = answers
     legs = rows.legs(transfers)
     notes: dict[str, dict[str, str]] = defaultdict(dict)
@@ -241,14 +244,16 @@ def assemble(ids: Sequence[str], answers: Sequence[Rows]) -> list[Record]:
     )
     seen = _grouped([rows.sighting(row) for row in sightings], lambda s: s.payment_id)
     decided = decision_log.by_payment(decisions)
+    found = [rows.payment(row, notes.get(row[0], {})) for row in payments]
     records = {
-        row[0]: Record(
-            rows.payment(row, notes.get(row[0], {})),
-            tuple(sorted(judged.get(row[0], ()), key=lambda verdict: verdict.order)),
-            tuple(sorted(seen.get(row[0], ()), key=lambda s: (s.slot, s.signature))),
-            decided.get(row[0], ()),
+        (id_ := payment.terms.id): Record(
+            payment,
+            tuple(sorted(judged.get(id_, ()), key=lambda verdict: verdict.order)),
+            tuple(sorted(seen.get(id_, ()), key=lambda s: (s.slot, s.signature))),
+            decided.get(id_, ()),
         )
-        for row in payments
+        for payment in found
+        if isinstance(payment, Payment)
     }
     return [records[id_] for id_ in dict.fromkeys(ids) if id_ in records]
 

@@ -646,6 +646,111 @@ WHERE NOT EXISTS (SELECT 1 FROM events AS next WHERE next.seq = event.seq + 1)
 ORDER BY seq LIMIT ?1;
 
 
+-- ------------------------------------------------- webhook_events: what came in, and its audit trail
+
+-- name: webhook_event_receive
+-- A nonce that is known decides first: it may belong to another event, and then nothing changes.
+INSERT INTO webhook_events (
+    source, kind, dedupe_key, nonce, verdict, detail, body, headers, address, next_try_at,
+    received_at, updated_at
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)
+ON CONFLICT (source, nonce) DO UPDATE
+SET repeats = repeats + (dedupe_key = excluded.dedupe_key),
+    updated_at = CASE WHEN dedupe_key = excluded.dedupe_key
+        THEN excluded.updated_at ELSE updated_at END
+ON CONFLICT (source, dedupe_key) DO UPDATE
+SET repeats = repeats + 1, updated_at = excluded.updated_at
+RETURNING id, repeats, dedupe_key;
+
+-- name: webhook_event_sample
+INSERT INTO webhook_events (
+    source, kind, dedupe_key, verdict, detail, body, headers, address, repeats, received_at,
+    updated_at
+) VALUES (?1, 'turned away', ?2, 'unauthenticated', ?3, x'', '{}', ?4, ?5, ?6, ?6)
+ON CONFLICT (source, dedupe_key) DO UPDATE
+SET repeats = repeats + excluded.repeats, detail = excluded.detail,
+    updated_at = excluded.updated_at;
+
+-- name: webhook_event_finish
+UPDATE webhook_events
+SET verdict = ?2, detail = ?3, attempts = attempts + 1, next_try_at = NULL, updated_at = ?4
+WHERE id = ?1 AND verdict = 'waiting';
+
+-- name: webhook_event_payment_insert
+INSERT INTO webhook_event_payments (payment_id, event_id) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- name: webhook_event_again
+UPDATE webhook_events SET attempts = ?2, next_try_at = ?3, detail = ?4, updated_at = ?5
+WHERE id = ?1 AND verdict = 'waiting';
+
+-- name: webhook_event_reopen
+UPDATE webhook_events
+SET verdict = 'waiting', detail = NULL, attempts = 0, next_try_at = ?2, updated_at = ?2
+WHERE id = ?1 AND verdict IN ('done', 'ignored', 'refused', 'failed')
+RETURNING id;
+
+-- name: webhook_events_prune
+DELETE FROM webhook_events
+WHERE id IN (
+    SELECT id FROM webhook_events
+    WHERE received_at < ?1 AND verdict <> 'waiting' ORDER BY received_at LIMIT ?2
+)
+RETURNING id;
+
+-- name: webhook_events_by_ids
+-- In the order in which they came.
+SELECT id, source, kind, dedupe_key, nonce, verdict, detail, headers, address, repeats, attempts,
+    next_try_at, received_at, updated_at, length(body), (
+        SELECT json_group_array(payment_id) FROM webhook_event_payments WHERE event_id = id
+    ), body
+FROM webhook_events WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id;
+
+-- name: webhook_entries_by_ids
+-- The same without the bodies, newest first.
+SELECT id, source, kind, dedupe_key, nonce, verdict, detail, headers, address, repeats, attempts,
+    next_try_at, received_at, updated_at, length(body), (
+        SELECT json_group_array(payment_id) FROM webhook_event_payments WHERE event_id = id
+    )
+FROM webhook_events WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id DESC;
+
+-- name: webhook_event_ids_waiting
+SELECT id FROM webhook_events
+WHERE verdict = 'waiting' AND next_try_at <= ?1 AND id NOT IN (SELECT value FROM json_each(?2))
+ORDER BY id LIMIT ?3;
+
+-- name: webhook_event_ids
+-- Newest first. The five differ in the index that leads them, so that none of them has to walk
+-- past what it does not want. NULL leaves a filter out; ?3, ?4 and ?6 bound the page.
+SELECT id FROM webhook_events WHERE id < ?6 ORDER BY id DESC LIMIT ?7;
+
+-- name: webhook_event_ids_by_source
+SELECT id FROM webhook_events WHERE source = ?1 AND id < ?6 ORDER BY id DESC LIMIT ?7;
+
+-- name: webhook_event_ids_by_verdict
+SELECT id FROM webhook_events
+WHERE verdict = ?2 AND id < ?6 AND (?1 IS NULL OR source = ?1)
+ORDER BY id DESC LIMIT ?7;
+
+-- name: webhook_event_ids_by_time
+-- The first and the last id of that time, since the time itself is no index to ids.
+SELECT id FROM webhook_events
+WHERE id >= (SELECT min(id) FROM webhook_events WHERE received_at >= ?3)
+  AND id <= (SELECT max(id) FROM webhook_events WHERE received_at < ?4)
+  AND received_at >= ?3 AND received_at < ?4 AND id < ?6
+  AND (?1 IS NULL OR source = ?1) AND (?2 IS NULL OR verdict = ?2)
+ORDER BY id DESC LIMIT ?7;
+
+-- name: webhook_event_ids_by_payment
+SELECT id FROM webhook_events
+WHERE id IN (SELECT event_id FROM webhook_event_payments WHERE payment_id = ?5)
+  AND received_at >= ?3 AND received_at < ?4 AND id < ?6
+  AND (?1 IS NULL OR source = ?1) AND (?2 IS NULL OR verdict = ?2)
+ORDER BY id DESC LIMIT ?7;
+
+-- name: webhook_event_counts
+SELECT verdict, count(*) FROM webhook_events GROUP BY verdict;
+
+
 -- -------------------------------------------- health and measures: what the indexer says of itself
 
 -- name: health_report

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from indexer.core.payment import Asset, Payment, State, Terms
+from indexer.core.payment import AnyPayment, Asset, CardPayment, Offer, Payment, State, Terms
 from indexer.core.types import Paid, Provider, Reason, Status
 from indexer.core.verdict import CreditedLeg, Evidence, Sighting, Verdict
 from indexer.errors import StoreBroken
@@ -26,9 +26,10 @@ def json_text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def payment_values(payment: Payment) -> tuple[Parameter, ...]:
-    """The columns of `payment_insert`."""
+def payment_values(payment: AnyPayment) -> tuple[Parameter, ...]:
+    """The columns of `payment_insert`; those of the chain are NULL for a card."""
     terms, state = payment.terms, payment.state
+    chain = payment.terms if isinstance(payment, Payment) else None
     return (
         terms.id,
         payment.provider,
@@ -36,11 +37,11 @@ def payment_values(payment: Payment) -> tuple[Parameter, ...]:
         terms.asset.mint,
         terms.asset.decimals,
         terms.asset.token_program,
-        terms.recipient,
-        terms.token_account,
+        None if chain is None else chain.recipient,
+        None if chain is None else chain.token_account,
         str(terms.amount),
-        terms.reference,
-        terms.watch_key,
+        None if chain is None else chain.reference,
+        None if chain is None else chain.watch_key,
         payment.order_id,
         payment.label,
         payment.message,
@@ -66,7 +67,7 @@ def state_values(state: State) -> tuple[Parameter, ...]:
     )
 
 
-def payment(row: Sequence[Any], metadata: Mapping[str, str]) -> Payment:
+def payment(row: Sequence[Any], metadata: Mapping[str, str]) -> Payment | CardPayment:
     """A row of `payments_by_ids`.
 
     Raises:
@@ -76,25 +77,46 @@ def payment(row: Sequence[Any], metadata: Mapping[str, str]) -> Payment:
         return _payment(row, metadata)
 
 
-def _payment(row: Sequence[Any], metadata: Mapping[str, str]) -> Payment:
+def _payment(row: Sequence[Any], metadata: Mapping[str, str]) -> Payment | CardPayment:
     (
         id_, provider, symbol, mint, decimals, token_program, recipient, token_account, amount,
         reference, watch_key, order_id, label, message, memo, created_at, expires_at, grace_s,
-        status, paid, late, review, received, settled_at, canceled_at, version,
+        *state, version,
     ) = row  # fmt: skip
-    terms = Terms(
-        id=id_,
-        asset=Asset(symbol=symbol, mint=mint, decimals=decimals, token_program=token_program),
-        recipient=recipient,
-        token_account=token_account,
-        amount=int(amount),
-        reference=reference,
-        watch_key=watch_key,
-        created_at=created_at,
-        expires_at=expires_at,
-        grace_s=grace_s,
-    )
-    state = State(
+    offer: dict[str, Any] = {
+        "id": id_,
+        "asset": Asset(symbol=symbol, mint=mint, decimals=decimals, token_program=token_program),
+        "amount": int(amount),
+        "created_at": created_at,
+        "expires_at": expires_at,
+        "grace_s": grace_s,
+    }
+    common: dict[str, Any] = {
+        "state": _state(state),
+        "version": version,
+        "order_id": order_id,
+        "label": label,
+        "message": message,
+        "memo": memo,
+        "metadata": metadata,
+    }
+    match Provider(provider):
+        case Provider.PAYMOB:
+            return CardPayment(terms=Offer(**offer), **common)
+        case Provider.SOLANA:
+            terms = Terms(
+                recipient=recipient,
+                token_account=token_account,
+                reference=reference,
+                watch_key=watch_key,
+                **offer,
+            )
+            return Payment(terms=terms, **common)
+
+
+def _state(row: Sequence[Any]) -> State:
+    status, paid, late, review, received, settled_at, canceled_at = row
+    return State(
         status=Status(status),
         paid=Paid(paid),
         late=bool(late),
@@ -102,17 +124,6 @@ def _payment(row: Sequence[Any], metadata: Mapping[str, str]) -> Payment:
         received=int(received),
         settled_at=settled_at,
         canceled_at=canceled_at,
-    )
-    return Payment(
-        terms=terms,
-        state=state,
-        version=version,
-        provider=Provider(provider),
-        order_id=order_id,
-        label=label,
-        message=message,
-        memo=memo,
-        metadata=metadata,
     )
 
 

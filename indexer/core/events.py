@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from indexer.core.amounts import format_amount
-from indexer.core.payment import Payment
+from indexer.core.payment import AnyPayment, Payment
 from indexer.core.types import EventType, Paid, Status
 
 
@@ -30,13 +30,13 @@ class Event:
     data: Mapping[str, Any]
 
 
-def created(payment: Payment, now: int) -> Event:
+def created(payment: AnyPayment, now: int) -> Event:
     """The first event of every payment."""
     return _event(EventType.CREATED, payment, now)
 
 
 def of_change(
-    before: Payment, after: Payment, now: int, *, signature: str | None = None
+    before: AnyPayment, after: AnyPayment, now: int, *, signature: str | None = None
 ) -> tuple[Event, ...]:
     """The events that one stored change publishes: none, one, or one and `payment.review`.
 
@@ -57,7 +57,7 @@ def of_change(
     )
 
 
-def _main_type(before: Payment, after: Payment) -> EventType | None:
+def _main_type(before: AnyPayment, after: AnyPayment) -> EventType | None:
     status, grew = after.state.status, after.state.received > before.state.received
     changed = status is not before.state.status
     match status:
@@ -83,7 +83,7 @@ def _main_type(before: Payment, after: Payment) -> EventType | None:
             return None
 
 
-def _back_to_pending(before: Payment, after: Payment, *, grew: bool) -> EventType:
+def _back_to_pending(before: AnyPayment, after: AnyPayment, *, grew: bool) -> EventType:
     """The sighting was finalized but was not enough, is doubtful, or never came to be."""
     if grew:
         return _unsettled_money(after)
@@ -92,7 +92,7 @@ def _back_to_pending(before: Payment, after: Payment, *, grew: bool) -> EventTyp
     return EventType.REVERTED
 
 
-def _unsettled_money(after: Payment) -> EventType:
+def _unsettled_money(after: AnyPayment) -> EventType:
     """Money came and did not settle: a part of it, or all of it, and then a person must look."""
     partial = after.state.paid is Paid.PARTIAL
     return EventType.PARTIALLY_PAID if partial else EventType.REVIEW
@@ -100,7 +100,7 @@ def _unsettled_money(after: Payment) -> EventType:
 
 def _event(
     type_: EventType,
-    payment: Payment,
+    payment: AnyPayment,
     now: int,
     *,
     ordinal: int = 0,
@@ -116,9 +116,10 @@ def _event(
     )
 
 
-def public_state(payment: Payment) -> dict[str, Any]:
+def public_state(payment: AnyPayment) -> dict[str, Any]:
     """What anyone who knows the id may see: terms and state, no `order_id`, no `metadata`."""
     terms, state = payment.terms, payment.state
+    chain = payment.terms if isinstance(payment, Payment) else None
     decimals = terms.asset.decimals
     return {
         "id": terms.id,
@@ -136,8 +137,8 @@ def public_state(payment: Payment) -> dict[str, Any]:
         },
         "received": format_amount(state.received, decimals),
         "received_base_units": str(state.received),
-        "recipient": terms.recipient,
-        "reference": terms.reference,
+        "recipient": chain.recipient if chain else None,
+        "reference": chain.reference if chain else None,
         "memo": payment.memo,
         "label": payment.label,
         "message": payment.message,

@@ -1,25 +1,28 @@
 """A payment: what a merchant asked for, and where it stands.
 
-`Terms` never change after creation; `State` is what the fold in `settle` makes of them.
+An `Offer` (on the chain: `Terms`) never changes after creation; `State` is what the fold in
+`settle` (for cards: `card`) makes of what is known.
 All times are unix seconds, UTC. All amounts are base units of the asset, 0 … 2^64-1;
 `received` is a sum of such amounts and may be larger.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from indexer.core.types import Paid, Provider, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """What is to be paid: native SOL, or one mint.
+    """What is to be paid: native SOL, one mint, or a currency.
 
     Attributes:
-        symbol: what a person reads, such as `SOL` or `USDC`; the mint where no name is known.
-        mint: base58 of the mint account; None for native SOL.
+        symbol: what a person reads, such as `SOL`, `USDC` or `EGP`; the mint where no name is
+            known.
+        mint: base58 of the mint account; None for native SOL, and for a currency.
         decimals: digits after the point of one unit; 9 for SOL.
-        token_program: base58 of the program that owns the mint; None for native SOL.
+        token_program: base58 of the program that owns the mint; None where there is no mint.
     """
 
     symbol: str
@@ -29,33 +32,42 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """Everything that decides whether a payment has been made.
+class Offer:
+    """What is asked for, whoever moves the money.
 
     Attributes:
         id: `pay_` and 26 characters.
         asset: in what.
-        recipient: base58 of the wallet (or program-derived vault) to be paid.
-        token_account: the recipient's associated token account; None for native SOL.
         amount: base units, 1 … 2^64-1.
-        reference: base58 of the key that ties a transfer to this payment.
-        watch_key: base58 of the deployment's key that stands beside the reference in the URL;
-            None when the URL was made elsewhere and cannot be relied on to carry it.
         created_at: unix seconds.
-        expires_at: unix seconds; money in a block after this time is late.
+        expires_at: unix seconds; money that comes after this time is late.
         grace_s: seconds after `expires_at` in which late money still settles by itself.
     """
 
     id: str
     asset: Asset
-    recipient: str
-    token_account: str | None
     amount: int
-    reference: str
-    watch_key: str | None
     created_at: int
     expires_at: int
     grace_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms(Offer):
+    """Everything that decides whether a payment has been made on the chain.
+
+    Attributes:
+        recipient: base58 of the wallet (or program-derived vault) to be paid.
+        token_account: the recipient's associated token account; None for native SOL.
+        reference: base58 of the key that ties a transfer to this payment.
+        watch_key: base58 of the deployment's key that stands beside the reference in the URL;
+            None when the URL was made elsewhere and cannot be relied on to carry it.
+    """
+
+    recipient: str
+    token_account: str | None
+    reference: str
+    watch_key: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +94,8 @@ class State:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Payment:
-    """Terms, state, and what the merchant wanted to remember.
+class AnyPayment:
+    """What was offered, where it stands, and what the merchant wanted to remember.
 
     Attributes:
         version: 1 at creation, one more with every stored change; guards concurrent writers.
@@ -91,12 +103,29 @@ class Payment:
         metadata: the merchant's own notes; not shown without a key.
     """
 
-    terms: Terms
+    provider: ClassVar[Provider]
+
+    terms: Offer
     state: State = field(default_factory=State)
     version: int = 1
-    provider: Provider = Provider.SOLANA
     order_id: str | None = None
     label: str | None = None
     message: str | None = None
     memo: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment(AnyPayment):
+    """A payment on the chain."""
+
+    provider: ClassVar[Provider] = Provider.SOLANA
+
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardPayment(AnyPayment):
+    """A payment by card: its asset is a currency, with the currency's minor units."""
+
+    provider: ClassVar[Provider] = Provider.PAYMOB

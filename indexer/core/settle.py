@@ -34,13 +34,15 @@ state (`paid`, `late`), so that "late and overpaid" needs no name of its own.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
-from indexer.core.payment import Payment, State, Terms
+from indexer.core.payment import AnyPayment, State, Terms
 from indexer.core.types import Paid, Reason, Status
 from indexer.core.verdict import Verdict
 from indexer.errors import InvariantError
 
+
+P = TypeVar("P", bound=AnyPayment)
 
 #: Every legal change of status; the database holds the same table and refuses the rest.
 TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
@@ -68,6 +70,7 @@ REVIEW_REASONS: Final = frozenset(
         Reason.LATE_AFTER_GRACE,
         Reason.PAID_AFTER_CANCEL,
         Reason.PAID_AGAIN,
+        Reason.PARTIALLY_REFUNDED,
     }
 )
 
@@ -138,7 +141,7 @@ def questions(
     }
 
 
-def advance(payment: Payment, state: State) -> Payment:
+def advance(payment: P, state: State) -> P:
     """The payment in its new state and next version; the same payment when nothing changed.
 
     The fold does not know where the payment stood. One of its answers may then be no legal
@@ -155,7 +158,7 @@ def advance(payment: Payment, state: State) -> Payment:
     return replace(payment, state=state, version=payment.version + 1)
 
 
-def cancel(payment: Payment, now: int, *, decided: int = 0) -> Payment:
+def cancel(payment: P, now: int, *, decided: int = 0) -> P:
     """The payment, canceled, as `fold` will have it. Only a pending one can be: ask before.
 
     Args:

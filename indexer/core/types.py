@@ -1,5 +1,6 @@
 """The words that everything else is written in."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -33,6 +34,24 @@ class Provider(StrEnum):
 
     SOLANA = "solana"
     PAYMOB = "paymob"
+
+
+class Currency(StrEnum):
+    """What cards are charged in."""
+
+    EGP = "EGP"
+    SAR = "SAR"
+    AED = "AED"
+    OMR = "OMR"
+
+
+#: Digits after the point of one unit of a currency. Source: ISO 4217.
+CURRENCY_DECIMALS: Final[Mapping[Currency, int]] = {
+    Currency.EGP: 2,
+    Currency.SAR: 2,
+    Currency.AED: 2,
+    Currency.OMR: 3,
+}
 
 
 class Status(StrEnum):
@@ -78,6 +97,41 @@ class EventType(StrEnum):
     REFUNDED = "payment.refunded"
 
 
+class WebhookSource(StrEnum):
+    """Who sends us webhooks."""
+
+    HELIUS = "helius"
+    QUICKNODE = "quicknode"
+    PAYMOB = "paymob"
+
+
+class WebhookVerdict(StrEnum):
+    """What became of a webhook that came in.
+
+    Waiting: not processed yet. Done: it led to something. Ignored: it concerns nothing here.
+    Refused: authentic, and contradicts what is known. Failed: tried often, waits for a person.
+    Unauthenticated: a sample of what was turned away.
+    """
+
+    WAITING = "waiting"
+    DONE = "done"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNAUTHENTICATED = "unauthenticated"
+
+
+class ChargeState(StrEnum):
+    """Where one transaction at the card acquirer stands. It never goes back (see `card`)."""
+
+    PENDING = "pending"
+    DECLINED = "declined"
+    AUTHORIZED = "authorized"
+    PAID = "paid"
+    VOIDED = "voided"
+    REFUNDED = "refunded"
+
+
 class Reason(StrEnum):
     """Why a verdict is what it is, and why a payment waits for a person.
 
@@ -102,6 +156,7 @@ class Reason(StrEnum):
     LATE_AFTER_GRACE = "late_after_grace"
     PAID_AFTER_CANCEL = "paid_after_cancel"
     PAID_AGAIN = "paid_again"
+    PARTIALLY_REFUNDED = "partially_refunded"
 
 
 class DecisionKind(StrEnum):

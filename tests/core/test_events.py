@@ -5,7 +5,7 @@ import pytest
 
 from indexer.core.events import Event, created, format_time, of_change, public_state
 from indexer.core.payment import Payment, State
-from indexer.core.types import EventType, Paid, Provider, Reason, Status
+from indexer.core.types import EventType, Paid, Reason, Status
 from tests.core.script import (
     CREATED_AT,
     EXPIRES_AT,
@@ -223,7 +223,7 @@ def test_the_public_state_is_the_whole_payment_and_none_of_the_merchants_notes()
 
 
 def test_what_has_not_happened_is_null() -> None:
-    public = public_state(Payment(terms=in_sol(), provider=Provider.SOLANA))
+    public = public_state(Payment(terms=in_sol()))
 
     assert [public[name] for name in ("settled_at", "memo", "label", "message")] == [None] * 4
     assert public["token"]["mint"] is None

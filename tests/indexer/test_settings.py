@@ -2,15 +2,17 @@ import ast
 import inspect
 import re
 from dataclasses import fields
+from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import indexer.settings
+from indexer.core.types import Currency
 from indexer.errors import ConfigError
 from indexer.log import LogFormat, LogLevel
-from indexer.settings import PARSERS, Settings, unknown_variables, variable_names
+from indexer.settings import PARSERS, SECRETS, Settings, unknown_variables, variable_names
 
 
 KEY = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
@@ -53,6 +55,18 @@ GOOD: list[tuple[str, str, object]] = [
     ("HOST", "::1", "::1"),
     ("PORT", "65535", 65_535),
     ("PUBLIC_URL", "https://pay.example/shop/", "https://pay.example/shop"),
+    ("HELIUS_WEBHOOK_SECRETS", "Bearer-one-1,another2", ("Bearer-one-1", "another2")),
+    ("QUICKNODE_WEBHOOK_SECRETS", "qnsec_12345", ("qnsec_12345",)),
+    ("HELIUS_API_URL", "http://127.0.0.1:9/", "http://127.0.0.1:9"),
+    ("PAYMOB_BASE_URL", "https://ksa.paymob.com", "https://ksa.paymob.com"),
+    ("PAYMOB_CURRENCY", "sar", Currency.SAR),
+    ("WEBHOOK_SIGNING_KEYS", f"{'a' * 32},{'b' * 40}", ("a" * 32, "b" * 40)),
+    (
+        "WEBHOOK_PRIVATE_NETWORKS",
+        "127.0.0.1, fd00::/8",
+        (ip_network("127.0.0.1/32"), ip_network("fd00::/8")),
+    ),
+    ("WEBHOOK_RETENTION_DAYS", "1", 1),
     ("CORS_ORIGINS", "https://a.example,http://b:3000", ("https://a.example", "http://b:3000")),
     ("CORS_ORIGINS", "*", ("*",)),
     ("LOG_LEVEL", "WARNING", LogLevel.WARNING),
@@ -104,6 +118,27 @@ BAD: list[tuple[str, str, str]] = [
     ("PORT", "65536", "65535"),
     ("PUBLIC_URL", "pay.example", "http:// or https://"),
     ("PUBLIC_URL", "https://pay.example/?a=1", "at most a path"),
+    ("HELIUS_WEBHOOK_SECRETS", "short", "8 to 512 visible"),
+    ("HELIUS_WEBHOOK_SECRETS", "one-secret,two-secret,three-secret", "2 are valid at once"),
+    ("QUICKNODE_WEBHOOK_SECRETS", "same-secret,same-secret", "twice"),
+    ("HELIUS_API_KEY", "with blank in it", "visible ASCII"),
+    ("HELIUS_API_KEY", "changeme", "placeholder"),
+    ("HELIUS_WEBHOOK_ID", "../secrets", "no identifier"),
+    ("HELIUS_API_URL", "api.helius.xyz", "http:// or https://"),
+    ("PAYMOB_BASE_URL", "https://accept.paymob.com/?x", "at most a path"),
+    ("PAYMOB_SECRET_KEY", "k\u00e9y-of-paymob", "visible ASCII"),
+    ("PAYMOB_PUBLIC_KEY", "a/b", "no identifier"),
+    ("PAYMOB_API_KEY", "1234567", "8 to 512"),
+    ("PAYMOB_HMAC_SECRET", "password", "placeholder"),
+    ("PAYMOB_INTEGRATION_IDS", "4097558,", "empty item"),
+    ("PAYMOB_INTEGRATION_IDS", "4097558,4097558", "twice"),
+    ("PAYMOB_INTEGRATION_IDS", "0", "from 1"),
+    ("PAYMOB_OWNER", "-302852", "from 1"),
+    ("PAYMOB_CURRENCY", "USD", "EGP, SAR, AED, OMR"),
+    ("WEBHOOK_SIGNING_KEYS", "a" * 31, "32 characters"),
+    ("WEBHOOK_PRIVATE_NETWORKS", "10.0.0.1/8", "no network"),
+    ("WEBHOOK_PRIVATE_NETWORKS", "localhost", "no network"),
+    ("WEBHOOK_RETENTION_DAYS", "0", "from 1"),
     ("CORS_ORIGINS", "https://a.example/", "without a path"),
     ("CORS_ORIGINS", "a.example", "scheme://host"),
     ("CORS_ORIGINS", "*,https://a", "scheme://host"),
@@ -177,6 +212,48 @@ def test_websocket_endpoints_that_are_named_win() -> None:
 )
 def test_the_public_url_follows_from_host_and_port(host: str, url: str) -> None:
     assert read(HOST=host, PORT="9000").public_url == url
+
+
+PAYMOB = {
+    "PAYMOB_SECRET_KEY": "egy_sk_test_1",
+    "PAYMOB_PUBLIC_KEY": "egy_pk_test_1",
+    "PAYMOB_API_KEY": "ZXhhbXBsZQ==",
+    "PAYMOB_HMAC_SECRET": "one-secret,two-secret",
+    "PAYMOB_INTEGRATION_IDS": "4097558, 4097559",
+    "PAYMOB_OWNER": "302852",
+}
+
+
+def test_cards_are_taken_once_all_of_it_is_set() -> None:
+    settings = read(**PAYMOB)
+
+    assert settings.takes_cards
+    assert not read().takes_cards
+    assert settings.paymob_integration_ids == (4097558, 4097559)
+    assert settings.paymob_hmac_secret == ("one-secret", "two-secret")
+
+
+@pytest.mark.parametrize("name", PAYMOB)
+def test_a_part_of_what_cards_need_is_refused_and_named(name: str) -> None:
+    (problem,) = problems(**{key: text for key, text in PAYMOB.items() if key != name})
+
+    assert problem.startswith(f"AXIOM_{name}: missing")
+
+
+def test_a_webhook_at_helius_is_kept_with_its_key_or_not_at_all() -> None:
+    assert read(HELIUS_API_KEY="12345678", HELIUS_WEBHOOK_ID="wh-1").helius_webhook_id == "wh-1"
+    assert "AXIOM_HELIUS_API_KEY: missing" in problems(HELIUS_WEBHOOK_ID="wh-1")[0]
+
+
+def test_no_secret_is_in_the_repr() -> None:
+    secret = "canary-" * 6
+    names = [name for name in SECRETS if not name.endswith("_urls")]
+    variables = PAYMOB | {"HELIUS_WEBHOOK_ID": "1"} | dict.fromkeys(map(str.upper, names), secret)
+
+    settings = read(**variables)
+
+    assert all(secret in str(getattr(settings, name)) for name in names)
+    assert "canary" not in repr(settings)
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:

@@ -24,9 +24,12 @@ TESTED_ELSEWHERE = {
     "indexer/core/payment.py": "tests/core/test_settle.py",
     "indexer/core/transaction.py": "tests/core/test_decode.py",
     "indexer/core/verdict.py": "tests/core/test_verify.py",
+    "api/calls.py": "tests/api/test_routes.py",
     "api/context.py": "tests/api/test_app.py",
     "api/limits.py": "tests/api/test_stream.py",
     "api/schema.py": "tests/api/test_openapi.py",
+    "api/webhook_routes.py": "tests/api/test_routes.py",
+    "api/webhook_schema.py": "tests/api/test_openapi.py",
 }
 
 #: One word for one thing: what stands on the left is called what stands on the right.
