@@ -148,34 +148,6 @@ async def by_references(
     return await _by_query(database, "ids_by_references", parameters)
 
 
-async def page(
-    database: Database,
-    *,
-    status: Status | None = None,
-    order_id: str | None = None,
-    reference: str | None = None,
-    created_after: int | None = None,
-    before: tuple[int, str] | None = None,
-    limit: int,
-) -> list[Record]:
-    """Payments, newest first, that fit all filters given.
-
-    `created_after` is unix seconds, not included. `before` is the creation time and id of the
-    last payment of the page before this one.
-    """
-    if reference is not None:
-        name = "page_by_reference"
-    elif order_id is not None:
-        name = "page_by_order"
-    elif status is not None:
-        name = "page_by_status"
-    else:
-        name = "page"
-    after = -1 if created_after is None else created_after
-    parameters = (status, order_id, reference, after, *(before or NEWEST), limit)
-    return await _by_query(database, name, parameters)
-
-
 async def expirable(database: Database, *, key: str, block_time: int, limit: int) -> list[Record]:
     """Open payments of one watched key whose deadline lies before `block_time`.
 

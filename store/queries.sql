@@ -520,6 +520,102 @@ WHERE due_at > ?3 AND payment_id IN (
 DELETE FROM reference_checks WHERE payment_id = ?;
 
 
+-- ------------------------------------------- cards: orders and charges at Paymob, and when to ask
+
+-- name: card_order_insert
+INSERT INTO card_orders (
+    special_reference, payment_id, order_id, intention_id, checkout_url, created_at
+) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: card_order_learn
+-- Their number of an order whose answer was lost. Once known it never changes: another one
+-- makes the key NULL, which it refuses, and with it the whole batch.
+UPDATE card_orders
+SET order_id = ?2,
+    special_reference = CASE WHEN coalesce(order_id, ?2) = ?2 THEN special_reference END
+WHERE special_reference = ?1;
+
+-- name: card_orders_by_ids
+SELECT special_reference, payment_id, order_id, intention_id, checkout_url, created_at
+FROM card_orders WHERE payment_id IN (SELECT value FROM json_each(?1))
+ORDER BY payment_id, created_at, length(special_reference), special_reference;
+
+-- name: card_payment_of_order
+SELECT payment_id FROM card_orders WHERE order_id = ?;
+
+-- name: charges_by_ids
+SELECT id, payment_id, order_id, state, amount, refunded, made_at, seen_at, paid_at, updated_at
+FROM charges WHERE payment_id IN (SELECT value FROM json_each(?1))
+ORDER BY payment_id, id;
+
+-- name: charges_as_read
+-- The condition that the charges of a payment are those that were read (?2 is a JSON list with a
+-- line for each), so that no decision rests on a part of them: otherwise the version becomes
+-- NULL, which its column refuses, and with it the whole batch.
+UPDATE payments SET version = NULL
+WHERE id = ?1 AND (
+    (SELECT count(*) FROM charges WHERE payment_id = ?1) <> json_array_length(?2)
+    OR EXISTS (
+        SELECT 1 FROM charges
+        WHERE payment_id = ?1 AND NOT EXISTS (
+            SELECT 1 FROM json_each(?2) AS known
+            WHERE known.value = charges.id || ' ' || state || ' ' || refunded || ' '
+                || coalesce(paid_at, '-')
+        )
+    )
+);
+
+-- name: charge_save
+-- A new one, or what became of one. Of another payment, order or amount than before, its state
+-- becomes NULL, which its column refuses, and with it the whole batch.
+INSERT INTO charges (
+    id, payment_id, order_id, state, amount, refunded, made_at, seen_at, paid_at, updated_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE
+SET state = CASE
+        WHEN payment_id = excluded.payment_id AND order_id = excluded.order_id
+            AND amount = excluded.amount
+        THEN excluded.state
+    END,
+    refunded = excluded.refunded, paid_at = excluded.paid_at, updated_at = excluded.updated_at;
+
+-- name: payment_of_charge
+SELECT payment_id FROM charges WHERE id = ?;
+
+-- name: card_check_insert
+INSERT INTO card_checks (payment_id, due_at) VALUES (?, ?);
+
+-- name: card_checks_due
+SELECT payment_id, due_at, asked FROM card_checks WHERE due_at <= ?1
+ORDER BY due_at, payment_id LIMIT ?2;
+
+-- name: card_check_answered
+UPDATE card_checks SET due_at = ?2, asked = asked + 1 WHERE payment_id = ?1;
+
+-- name: card_check_move
+-- It was not answered: later, and what somebody asked for meanwhile stays.
+UPDATE card_checks SET due_at = max(due_at, ?2) WHERE payment_id = ?1;
+
+-- name: card_check_ask
+-- Sooner, never later; a payment of which no news is expected stays without a check.
+UPDATE card_checks SET due_at = ?2 WHERE payment_id = ?1 AND due_at > ?2;
+
+-- name: card_check_end
+DELETE FROM card_checks WHERE payment_id = ?;
+
+-- name: card_audit_count
+SELECT count(*) FROM payments
+WHERE provider = 'paymob' AND created_at >= ?1 AND created_at <= ?2;
+
+-- name: card_audit_page
+-- Oldest first, after the payment (?3, ?4).
+SELECT created_at, id FROM payments
+WHERE provider = 'paymob' AND created_at >= ?1 AND created_at <= ?2
+  AND (created_at, id) > (?3, ?4)
+ORDER BY created_at, id
+LIMIT ?5;
+
+
 -- ----------------------------------------------- dead_letters: transactions that could not be read
 
 -- name: dead_letter_park
@@ -714,7 +810,8 @@ SELECT id, source, kind, dedupe_key, nonce, verdict, detail, headers, address, r
 FROM webhook_events WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id DESC;
 
 -- name: webhook_event_ids_waiting
-SELECT id FROM webhook_events
+-- The index of what waits has all that it needs: no large row is read to be left out.
+SELECT id FROM webhook_events INDEXED BY webhook_events_waiting
 WHERE verdict = 'waiting' AND next_try_at <= ?1 AND id NOT IN (SELECT value FROM json_each(?2))
 ORDER BY id LIMIT ?3;
 
@@ -732,10 +829,11 @@ WHERE verdict = ?2 AND id < ?6 AND (?1 IS NULL OR source = ?1)
 ORDER BY id DESC LIMIT ?7;
 
 -- name: webhook_event_ids_by_time
--- The first and the last id of that time, since the time itself is no index to ids.
+-- Between the first and the last id of that time. The `+` has both looked up in the index of
+-- times: it keeps them from being looked for along the ids.
 SELECT id FROM webhook_events
-WHERE id >= (SELECT min(id) FROM webhook_events WHERE received_at >= ?3)
-  AND id <= (SELECT max(id) FROM webhook_events WHERE received_at < ?4)
+WHERE id >= (SELECT min(+id) FROM webhook_events WHERE received_at >= ?3)
+  AND id <= (SELECT max(+id) FROM webhook_events WHERE received_at < ?4)
   AND received_at >= ?3 AND received_at < ?4 AND id < ?6
   AND (?1 IS NULL OR source = ?1) AND (?2 IS NULL OR verdict = ?2)
 ORDER BY id DESC LIMIT ?7;

@@ -293,5 +293,5 @@ def _columns(row: Sequence[Any]) -> dict[str, Any]:
         "received_at": received_at,
         "updated_at": updated_at,
         "body_bytes": body_bytes,
-        "payment_ids": tuple(_strings.decode(payment_ids)),
+        "payment_ids": tuple(sorted(_strings.decode(payment_ids))),
     }
