@@ -14,9 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import openapi
 from api.auth import Gate
 from api.calls import EVENT_STREAM, Call
+from api.cards import CardDesk
 from api.chain import Accounts, Chain
 from api.checks import Checks
 from api.context import Context, context_of
+from api.doors import doors_of
 from api.errors import HANDLERS
 from api.hub import Hub
 from api.idempotency import Ledger
@@ -24,6 +26,7 @@ from api.qr import QrCodes
 from api.requests import Requests
 from api.routes import CALLS
 from api.shell import FailSafe, Shell
+from api.tally import Tally
 from api.wakeups import Wakeups
 from indexer.core.creation import Policy
 from indexer.settings import Settings
@@ -38,6 +41,7 @@ def create_app(
     clock: Callable[[], float],
     wakeups: Wakeups,
     watch_key: str,
+    cards: CardDesk | None = None,
 ) -> Starlette:
     """The API over a database whose schema is current.
 
@@ -48,6 +52,7 @@ def create_app(
         clock: unix seconds.
         wakeups: woken after each commit of this process.
         watch_key: base58 of the key that stands beside each payment's reference.
+        cards: makes orders that are paid by card; None: no payments by card.
     """
     policy = Policy(
         recipient=settings.recipient,
@@ -55,6 +60,7 @@ def create_app(
         expires_in_s=settings.expires_in_s,
         grace_s=settings.late_grace_s,
         watch_key=watch_key,
+        currency=None if cards is None else settings.paymob_currency,
     )
     mints = [mint for mint in settings.tokens.values() if mint is not None]
     requests = Requests()
@@ -69,12 +75,15 @@ def create_app(
         policy=policy,
         wakeups=wakeups,
         accounts=Accounts(chain, mints, time.monotonic),
+        cards=cards,
         checks=Checks(database, time.monotonic),
         gate=Gate(database, time.monotonic),
         ledger=Ledger(database, clock),
         hub=Hub(database, wakeups),
         qr_codes=QrCodes(),
         requests=requests,
+        doors=doors_of(settings),
+        tally=Tally(database, clock),
         started_at=int(clock()),
         openapi=msgspec.json.encode(openapi.document(settings.public_url)),
     )

@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -58,27 +58,16 @@ async def read_json_body(request: Request) -> bytes:
         Problem: 415 for another type or a content coding, 413 when it is too large, 408 when it
             does not arrive, 400 when the client went away.
     """
-    _check_content_type(request)
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > BODY_BYTES_MAX:
-        _refuse_size()
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > BODY_BYTES_MAX:
-                    _refuse_size()
-    except TimeoutError:
-        raise Problem(
-            408, "body_timeout", f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
-        ) from None
-    except ClientDisconnect:
-        raise Problem(400, "client_gone", "the body ended too early") from None
-    return bytes(body)
+    content_coding(request)
+    return await read_body(request, BODY_BYTES_MAX)
 
 
-def _check_content_type(request: Request) -> None:
+def content_coding(request: Request, *others: str) -> str:
+    """How the JSON body of a request is coded: `identity`, or one of the others that may be.
+
+    Raises:
+        Problem: 415 for another type or another coding.
+    """
     media_type, _, parameters = request.headers.get("content-type", "").partition(";")
     charset = parameters.strip().lower().replace('"', "")
     if media_type.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
@@ -88,12 +77,55 @@ def _check_content_type(request: Request) -> None:
             "the body must be JSON in UTF-8, declared as `Content-Type: application/json`",
             headers={"Accept": "application/json"},
         )
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Problem(415, "unsupported_content_coding", "the body must not be compressed")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", *others):
+        detail = f"the body must be {' or '.join((*others, 'identity'))}"
+        raise Problem(
+            415,
+            "unsupported_content_coding",
+            detail if others else "the body must not be compressed",
+        )
+    return coding
 
 
-def _refuse_size() -> NoReturn:
-    raise Problem(413, "body_too_large", f"a body has at most {BODY_BYTES_MAX} bytes")
+async def read_body(
+    request: Request, bytes_max: int, *, on_chunk: Callable[[int], None] | None = None
+) -> bytes:
+    """The raw body, whatever it says it is.
+
+    Args:
+        request: of which nothing was read.
+        bytes_max: more of it are not read.
+        on_chunk: is told how many bytes have come, for each piece; what it raises ends it.
+
+    Raises:
+        Problem: 413 when it is too large, 408 when it does not arrive, 400 when the client went
+            away.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > bytes_max:
+        raise too_large(bytes_max)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > bytes_max:
+                    raise too_large(bytes_max)
+                if on_chunk is not None:
+                    on_chunk(len(chunk))
+    except TimeoutError:
+        raise Problem(
+            408, "body_timeout", f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+        ) from None
+    except ClientDisconnect:
+        raise Problem(400, "client_gone", "the body ended too early") from None
+    return bytes(body)
+
+
+def too_large(bytes_max: int) -> Problem:
+    """A body that is larger than it may be."""
+    return Problem(413, "body_too_large", f"a body has at most {bytes_max} bytes")
 
 
 def decode(raw: bytes, struct: type[T]) -> T:

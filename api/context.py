@@ -7,12 +7,15 @@ from typing import cast
 from starlette.requests import Request
 
 from api.auth import Gate
+from api.cards import CardDesk
 from api.chain import Accounts
 from api.checks import Checks
+from api.doors import Doors
 from api.hub import Hub
 from api.idempotency import Ledger
 from api.qr import QrCodes
 from api.requests import Requests
+from api.tally import Tally
 from api.wakeups import Wakeups
 from indexer.core.creation import Policy
 from store.database import Database
@@ -25,6 +28,9 @@ class Context:
     Attributes:
         clock: unix seconds.
         policy: what the deployment allows a payment to be.
+        cards: makes orders that are paid by card; None: not set up.
+        doors: what opens the doors for webhooks.
+        tally: what came to them.
         started_at: unix seconds, when the API was made: nothing is known of the time before.
         openapi: the document that describes the API, as JSON.
     """
@@ -34,12 +40,15 @@ class Context:
     policy: Policy
     wakeups: Wakeups
     accounts: Accounts
+    cards: CardDesk | None
     checks: Checks
     gate: Gate
     ledger: Ledger
     hub: Hub
     qr_codes: QrCodes
     requests: Requests
+    doors: Doors
+    tally: Tally
     started_at: int
     openapi: bytes
 

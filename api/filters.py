@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -16,6 +16,9 @@ from indexer.core.account import is_key
 from indexer.core.types import Status
 from indexer.errors import InvalidInput
 
+
+#: Of the text of a parameter: the name that its value has with us, and the value.
+Parser = Callable[[str], tuple[str, object]]
 
 _RFC_3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
@@ -48,23 +51,32 @@ def parse(query: QueryParams) -> Filters:
     Raises:
         Problem: 422 with every parameter that is unknown, doubled or wrong.
     """
+    return Filters(**parsed(query, PARSERS))
+
+
+def parsed(query: QueryParams, parsers: Mapping[str, Parser]) -> dict[str, Any]:
+    """The values of a query string, by the names that their parsers give them.
+
+    Raises:
+        Problem: 422 with every parameter that is unknown, doubled or wrong.
+    """
     values: dict[str, Any] = {}
     errors = []
     for name in query:
         given = query.getlist(name)
-        if name not in PARSERS:
-            errors.append(FieldError(name[:64], f"no such parameter; known: {', '.join(PARSERS)}"))
+        if name not in parsers:
+            errors.append(FieldError(name[:64], f"no such parameter; known: {', '.join(parsers)}"))
         elif len(given) > 1:
             errors.append(FieldError(name, "is given more than once"))
         else:
             try:
-                field, value = PARSERS[name](given[0])
+                field, value = parsers[name](given[0])
                 values[field] = value
             except InvalidInput as error:
                 errors.append(FieldError(name, error.message))
     if errors:
         raise invalid(*errors[:FIELD_ERRORS_MAX])
-    return Filters(**values)
+    return values
 
 
 def cursor(created_at: int, payment_id: str) -> str:
@@ -92,14 +104,23 @@ def _reference(text: str) -> tuple[str, str]:
 
 
 def _created_after(text: str) -> tuple[str, int]:
+    return "created_after", time_of("created_after", text)
+
+
+def time_of(name: str, text: str) -> int:
+    """Unix seconds of a time by RFC 3339, which is the value of that parameter.
+
+    Raises:
+        InvalidInput: it is none.
+    """
     # A `+` that was not escaped arrives as a space.
     text = text.replace(" ", "+")
     if _RFC_3339.fullmatch(text):
         try:
-            return "created_after", int(datetime.fromisoformat(text.upper()).timestamp())
+            return int(datetime.fromisoformat(text.upper()).timestamp())
         except (ValueError, OverflowError):
             pass
-    raise InvalidInput("created_after", "must be a time by RFC 3339, such as 2026-11-22T20:00:00Z")
+    raise InvalidInput(name, "must be a time by RFC 3339, such as 2026-11-22T20:00:00Z")
 
 
 def _cursor(text: str) -> tuple[str, tuple[int, str]]:
@@ -113,18 +134,23 @@ def _cursor(text: str) -> tuple[str, tuple[int, str]]:
     return "before", (int(match[1]), match[2])
 
 
-def _limit(text: str) -> tuple[str, int]:
+def limit(text: str) -> tuple[str, int]:
+    """How many to list.
+
+    Raises:
+        InvalidInput: less than one, or more than a page has.
+    """
     if not _LIMIT.fullmatch(text) or not 1 <= int(text) <= PAGE_SIZE_MAX:
         raise InvalidInput("limit", f"must be 1 to {PAGE_SIZE_MAX}")
     return "limit", int(text)
 
 
 #: Parameter by parameter: the field of `Filters` that it sets, and its value.
-PARSERS: Final[dict[str, Callable[[str], tuple[str, object]]]] = {
+PARSERS: Final[dict[str, Parser]] = {
     "status": _status,
     "order_id": _order_id,
     "reference": _reference,
     "created_after": _created_after,
     "cursor": _cursor,
-    "limit": _limit,
+    "limit": limit,
 }

@@ -33,19 +33,20 @@ from api.wakeups import Wakeups
 from indexer.core.types import EventType, Status
 from indexer.errors import StoreError
 from indexer.log import get_logger
-from store import events, payments
+from store import events, everything
 from store.database import Database
 from store.events import StoredEvent
 
 
 log = get_logger(__name__)
 
-#: Nothing follows these that a customer who waits would want to know. `expired` is not among
-#: them: late money still settles within the grace time.
-FINAL_STATUSES: Final = frozenset({Status.SETTLED, Status.CANCELED, Status.FAILED, Status.REFUNDED})
-_FINAL_TYPES: Final = frozenset(
-    {EventType.SETTLED, EventType.CANCELED, EventType.FAILED, EventType.REFUNDED}
-)
+#: Nothing follows these that a customer who waits would want to know.
+FINAL_STATUSES: Final = frozenset({Status.SETTLED, Status.CANCELED, Status.REFUNDED})
+_FINAL_TYPES: Final = frozenset({EventType.SETTLED, EventType.CANCELED, EventType.REFUNDED})
+#: These are final once the grace time is over: until then late money settles, and so does
+#: another card after one that was declined.
+LAPSED_STATUSES: Final = frozenset({Status.EXPIRED, Status.FAILED})
+_LAPSED_TYPES: Final = frozenset({EventType.EXPIRED, EventType.FAILED})
 
 
 class Follower:
@@ -55,7 +56,7 @@ class Follower:
         payment_id: the payment that it follows; None for a merchant, who follows all.
         last_seq: the last event that was sent to it.
         final: the payment is final, by what was sent.
-        expired: the payment expired, by what was sent.
+        lapsed: the payment expired or failed, by what was sent.
         live: the hub may write to it: everything before is sent.
         behind: an event was passed over; cleared by its own task before it reads.
         alarm: ends its task's wait; None while the task does not wait.
@@ -64,8 +65,8 @@ class Follower:
     __slots__ = (
         "alarm",
         "behind",
-        "expired",
         "final",
+        "lapsed",
         "last_seq",
         "live",
         "payment_id",
@@ -77,7 +78,7 @@ class Follower:
         self.payment_id = payment_id
         self.last_seq = last_seq
         self.final = status in FINAL_STATUSES
-        self.expired = status is Status.EXPIRED
+        self.lapsed = status in LAPSED_STATUSES
         self.live = False
         self.behind = True
         self.alarm: asyncio.Timeout | None = None
@@ -98,7 +99,7 @@ class Follower:
         self.last_seq = event.seq
         if self.payment_id is not None:
             self.final = self.final or event.type in _FINAL_TYPES
-            self.expired = self.expired or event.type == EventType.EXPIRED
+            self.lapsed = self.lapsed or event.type in _LAPSED_TYPES
 
     def fall_behind(self) -> None:
         """Has the follower's own task read on, or see that the end has come."""
@@ -240,7 +241,7 @@ class Hub:
         """The merchant's numbers of the payments of a page. They never change."""
         ids = {event.payment_id for event in page}
         unknown = ids - self._order_ids.keys()
-        for record in await payments.by_ids(self._database, unknown):
+        for record in await everything.by_ids(self._database, unknown):
             self._order_ids[record.payment.terms.id] = record.payment.order_id
         result = {payment_id: self._order_ids[payment_id] for payment_id in ids}
         while len(self._order_ids) > STREAM_ORDER_IDS_MAX:

@@ -26,11 +26,19 @@ CHAIN_TIMEOUT_S: Final = 10.0
 CHAIN_RETRY_AFTER_S: Final = 5
 MINT_CACHE_S: Final = 600.0
 
+# The acquirer, asked only while a payment by card is created: for an order, whether there is one
+# when no answer came, and for another order then.
+CARD_ORDERS_MAX: Final = 2
+CARD_TIMEOUT_S: Final = 45.0
+CARD_RETRY_AFTER_S: Final = 5
+
 # The store.
 STORE_RETRY_AFTER_S: Final = 2
 
 # Payments that are shown are looked for on the chain at once, but not at every poll.
 CHECK_EVERY_S: Final = 10.0
+#: An acquirer is asked less often than a node.
+CARD_CHECK_EVERY_S: Final = 30.0
 CHECKS_REMEMBERED_MAX: Final = 10_000
 CHECK_ASK_TIMEOUT_S: Final = 1.0
 
@@ -73,3 +81,21 @@ OPEN_FILES: Final = 65_536
 UNACKNOWLEDGED_MS_MAX: Final = 60_000
 KEEP_ALIVE_S: Final = 30
 SHUTDOWN_TIMEOUT_S: Final = 1
+
+# Webhooks that come in.
+#: Of Helius and QuickNode, a body, as it comes and as it is unpacked.
+WEBHOOK_BYTES_MAX: Final = 8 * 1024 * 1024
+#: Of Paymob, a callback.
+CALLBACK_BYTES_MAX: Final = 64 * 1024
+#: All bodies that are being received at one moment.
+WEBHOOK_BYTES_AT_ONCE_MAX: Final = 64 * 1024 * 1024
+#: A larger body is read by a thread, so that everyone else is answered meanwhile.
+WEBHOOK_BYTES_INLINE_MAX: Final = 256 * 1024
+#: How far the clock of a sender may be from ours.
+WEBHOOK_TOLERANCE_S: Final = 300
+#: A header is stored up to here.
+WEBHOOK_HEADER_CHARS_MAX: Final = 256
+#: What was turned away is written down this often at most.
+WEBHOOK_SAMPLE_EVERY_S: Final = 60.0
+#: A door without a secret stays closed until the next start.
+DOOR_RETRY_AFTER_S: Final = 300

@@ -103,7 +103,9 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "required": parameter.required,
         "schema": dict(parameter.schema),
     }
-    example = EXAMPLE_ID if parameter.name == "id" else parameter.example
+    example = parameter.example
+    if example is None and parameter.name == "id":
+        example = EXAMPLE_ID
     if example is not None:
         described["example"] = example
     return described

@@ -6,7 +6,6 @@ idempotency key are one write.
 
 import re
 import secrets
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -14,21 +13,22 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import filters
+from api import cards, filters
 from api.body import decode, read_json_body
 from api.context import Context
 from api.errors import FieldError, Problem, invalid, unavailable
 from api.idempotency import Effect, Once, key_of
 from api.limits import CANCEL_TRIES_MAX, STORE_RETRY_AFTER_S
-from api.presentation import payment_body
+from api.presentation import payment_body, url_to_pay
 from api.schema import NewPaymentBody, PageBody
 from indexer.core import creation, events, settle
 from indexer.core.creation import NewPayment
-from indexer.core.payment import Payment
+from indexer.core.payment import AnyPayment
 from indexer.core.types import Provider, Status
 from indexer.errors import Conflict
 from indexer.log import get_logger
-from store import payments
+from store import everything, payments
+from store.everything import AnyRecord
 from store.keys import ApiKey
 from store.payments import Record
 
@@ -70,7 +70,17 @@ async def create(context: Context, request: Request, key: ApiKey | None) -> Resp
 
 async def _prepare(context: Context, raw: bytes) -> Effect:
     """The payment that the body asks for, ready to be stored."""
-    asked = _asked(decode(raw, NewPaymentBody))
+    body = decode(raw, NewPaymentBody)
+    asked = _asked(body)
+    if body.provider == Provider.PAYMOB:
+        customer = cards.customer_of(body.customer)
+        return await cards.prepare(context.cards, context.policy, asked, customer, now=context.now)
+    if body.customer is not None:
+        raise invalid(FieldError("customer", "is for payments by card: leave it out"))
+    return await _prepare_on_chain(context, asked)
+
+
+async def _prepare_on_chain(context: Context, asked: NewPayment) -> Effect:
     keys = creation.keys_to_read(asked, context.policy)
     accounts = await context.accounts.read(keys)
     rent_exempt_minimum = await context.accounts.rent_exempt_minimum()
@@ -84,7 +94,7 @@ async def _prepare(context: Context, raw: bytes) -> Effect:
         fresh_reference=creation.reference(secrets.token_bytes(_REFERENCE_BYTES)),
         now=now,
     )
-    body = payment_body(Record(payment=payment, verdicts=(), sightings=()), private=True)
+    body = payment_body(Record(payment=payment), private=True)
     for warning in warnings:
         log.warning("payment.warning", payment_id=payment.terms.id, warning=warning)
     return Effect(
@@ -99,8 +109,8 @@ async def _prepare(context: Context, raw: bytes) -> Effect:
 
 
 def _asked(body: NewPaymentBody) -> NewPayment:
-    if body.provider not in (None, Provider.SOLANA):
-        message = 'must be "solana": other ways to pay are not there yet'
+    if body.provider not in (None, *Provider):
+        message = "must be " + " or ".join(f'"{provider.value}"' for provider in Provider)
         raise invalid(FieldError("provider", message))
     return NewPayment(
         amount=body.amount,
@@ -123,14 +133,14 @@ async def show(context: Context, request: Request, key: ApiKey | None) -> Respon
     return json_response(payment_body(record, private=key is not None))
 
 
-async def find(context: Context, request: Request) -> Record:
+async def find(context: Context, request: Request) -> AnyRecord:
     """The payment that the path names.
 
     Raises:
         Problem: 404, there is none.
     """
     payment_id = payment_id_of(request)
-    record = await payments.get(context.database, payment_id)
+    record = await everything.get(context.database, payment_id)
     if record is None:
         raise no_such_payment()
     return record
@@ -157,7 +167,7 @@ async def listing(context: Context, request: Request, _key: ApiKey | None) -> Re
     """A page of payments, newest first."""
     asked = filters.parse(request.query_params)
     # One more than asked tells whether there is another page.
-    records = await payments.page(
+    records = await everything.page(
         context.database,
         status=asked.status,
         order_id=asked.order_id,
@@ -182,8 +192,8 @@ async def cancel(context: Context, request: Request, _key: ApiKey | None) -> Res
         if record.payment.state.status is Status.CANCELED:
             return json_response(payment_body(record, private=True))
         canceled = _canceled(record, context.now)
-        batch = payments.save(
-            record.payment,
+        batch = everything.save(
+            record,
             canceled,
             events=events.of_change(record.payment, canceled, context.now),
             now=context.now,
@@ -194,12 +204,12 @@ async def cancel(context: Context, request: Request, _key: ApiKey | None) -> Res
             continue  # it has changed since it was read: decide anew
         context.wakeups.wake()
         log.info("payment.canceled", payment_id=canceled.terms.id, version=canceled.version)
-        after = replace(record, payment=canceled)
+        after = everything.changed(record, canceled)
         return json_response(payment_body(after, private=True))
     raise unavailable("payment_busy", "the payment kept changing; try again", STORE_RETRY_AFTER_S)
 
 
-def _canceled(record: Record, now: int) -> Payment:
+def _canceled(record: AnyRecord, now: int) -> AnyPayment:
     status = record.payment.state.status
     if status is not Status.PENDING:
         raise Problem(
@@ -209,8 +219,11 @@ def _canceled(record: Record, now: int) -> Payment:
 
 
 async def qr_svg(context: Context, request: Request, _key: ApiKey | None) -> Response:
-    """The Solana Pay URL as a picture."""
+    """The Solana Pay URL, or that of the page to pay on by card, as a picture."""
     record = await find(context, request)
-    picture = await context.qr_codes.svg(creation.solana_pay_url(record.payment))
+    url = url_to_pay(record)
+    if url is None:
+        raise Problem(404, "no_code", "there is no page on which this payment can be paid")
+    picture = await context.qr_codes.svg(url)
     headers = {"Content-Security-Policy": _PICTURE_POLICY}
     return Response(picture, headers=headers, media_type="image/svg+xml")

@@ -19,6 +19,9 @@ EXAMPLE_URL = (
     f"&reference={EXAMPLE_REFERENCE}&label=Coffee%20House"
 )
 
+#: What may be told of a customer.
+CUSTOMER_FIELDS = ("first_name", "last_name", "email", "phone_number")
+
 DecimalAmount = Annotated[
     str, Meta(description="A decimal number in units of the token.", examples=["12.5"])
 ]
@@ -49,11 +52,17 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ]
     token: Annotated[
         str,
-        Meta(description="Symbol or mint of an accepted token.", examples=["USDC", "SOL"]),
+        Meta(
+            description="Symbol or mint of an accepted token; of a payment by card the currency.",
+            examples=["USDC", "SOL", "EGP"],
+        ),
     ]
     recipient: Annotated[
         str | None,
-        Meta(description="Wallet to be paid. Left out: the one that the server is set to."),
+        Meta(
+            description="Wallet to be paid. Left out: the one that the server is set to. Not for "
+            "a payment by card."
+        ),
     ] = None
     label: Annotated[
         str | None, Meta(description="Who asks, as the wallet shows it.", examples=["Coffee House"])
@@ -62,7 +71,11 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         str | None, Meta(description="What for, as the wallet shows it.", examples=["Order 1042"])
     ] = None
     memo: Annotated[
-        str | None, Meta(description="Written to the chain with the transfer: public for ever.")
+        str | None,
+        Meta(
+            description="Written to the chain with the transfer: public for ever. Not for a "
+            "payment by card."
+        ),
     ] = None
     expires_in_s: Annotated[
         int | None,
@@ -85,7 +98,17 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     provider: Annotated[
         str | None,
         Meta(
-            description="Who moves the money: `solana`, the only one so far.", examples=["solana"]
+            description="Who moves the money: `solana` (the default), or `paymob` for a payment "
+            "by card, where the server is set up for it.",
+            examples=["solana"],
+        ),
+    ] = None
+    customer: Annotated[
+        dict[str, str] | None,
+        Meta(
+            description="Who will pay by card: handed on to Paymob, and not kept.",
+            examples=[{"first_name": "Amal", "email": "amal@example.com"}],
+            extra_json_schema={"propertyNames": {"enum": list(CUSTOMER_FIELDS)}},
         ),
     ] = None
     reference: Annotated[
@@ -93,7 +116,7 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(
             description="The reference key of a Solana Pay URL that was made elsewhere. It must "
             "be fresh: used for no other payment, and in no transaction. Left out: the server "
-            "makes the key and the URL."
+            "makes the key and the URL. Not for a payment by card."
         ),
     ] = None
 
@@ -102,7 +125,9 @@ class TokenBody(msgspec.Struct, frozen=True):
     """What is to be paid in."""
 
     symbol: Annotated[str, Meta(examples=["USDC"])]
-    mint: Annotated[str | None, Meta(description="Null: native SOL.", examples=[EXAMPLE_MINT])]
+    mint: Annotated[
+        str | None, Meta(description="Null: native SOL, or a currency.", examples=[EXAMPLE_MINT])
+    ]
     decimals: Annotated[int, Meta(examples=[6])]
 
 
@@ -117,6 +142,22 @@ class TransferBody(msgspec.Struct, frozen=True):
     commitment: Annotated[
         Literal["confirmed", "finalized"],
         Meta(description="Only what is finalized counts as received."),
+    ]
+
+
+class ChargeBody(msgspec.Struct, frozen=True):
+    """A card transaction of the payment, as far as Paymob told of it."""
+
+    id: Annotated[str, Meta(description="Paymob's number of it.", examples=["192036465"])]
+    state: Annotated[
+        Literal["pending", "declined", "authorized", "paid", "voided", "refunded"],
+        Meta(description="`refunded`: in full."),
+    ]
+    amount: DecimalAmount
+    amount_base_units: BaseUnits
+    refunded: Annotated[str, Meta(description="What went back of it.", examples=["0"])]
+    paid_at: Annotated[
+        Time | None, Meta(description="When it was first told to be paid; null: never.")
     ]
 
 
@@ -135,7 +176,9 @@ class PaymentBody(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="`pending`: nothing seen. `processing`: seen, not final, or waiting for "
             "a person. `settled`: paid in full and final. `expired`: not paid in time; late "
-            "money within the grace time still settles it. `canceled`: by the merchant."
+            "money within the grace time still settles it. `canceled`: by the merchant. "
+            "`failed`: a card was declined; another one may still settle it. `refunded`: by card, "
+            "and all of it went back."
         ),
     ]
     paid: Annotated[
@@ -150,23 +193,34 @@ class PaymentBody(msgspec.Struct, frozen=True, kw_only=True):
     amount_base_units: BaseUnits
     token: TokenBody
     received: Annotated[
-        str, Meta(description="What finalized transactions have credited.", examples=["0"])
-    ]
-    received_base_units: Annotated[str, Meta(examples=["0"])]
-    recipient: Key
-    reference: Annotated[
         str,
         Meta(
-            description="The key that ties a transfer to this payment.",
+            description="What finalized transactions have credited, or cards have paid.",
+            examples=["0"],
+        ),
+    ]
+    received_base_units: Annotated[str, Meta(examples=["0"])]
+    recipient: Annotated[Key | None, Meta(description="Null: by card.")]
+    reference: Annotated[
+        str | None,
+        Meta(
+            description="The key that ties a transfer to this payment. Null: by card.",
             examples=[EXAMPLE_REFERENCE],
         ),
     ]
     url: Annotated[
-        str,
-        Meta(description="The Solana Pay URL, for a wallet or a QR code.", examples=[EXAMPLE_URL]),
+        str | None,
+        Meta(
+            description="The Solana Pay URL, for a wallet or a QR code. Null: by card.",
+            examples=[EXAMPLE_URL],
+        ),
     ]
     checkout_url: Annotated[
-        str | None, Meta(description="A page to pay on. There is none yet: always null.")
+        str | None,
+        Meta(
+            description="Paymob's page to pay on by card: send the customer there. Null: not by "
+            "card."
+        ),
     ]
     order_id: Annotated[
         str | UnsetType | None,
@@ -179,11 +233,22 @@ class PaymentBody(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, str] | UnsetType,
         Meta(description="Left out without an API key that has `payments:read`."),
     ] = UNSET
-    transfers: Annotated[list[TransferBody], Meta(description="Oldest first.")]
+    transfers: Annotated[list[TransferBody], Meta(description="Oldest first; none by card.")]
+    charges: Annotated[
+        list[ChargeBody] | UnsetType,
+        Meta(
+            description="By card: what Paymob told of, by its numbers. Left out of other payments, "
+            "and without an API key that has `payments:read`."
+        ),
+    ] = UNSET
     created_at: Time
     expires_at: Time
     settled_at: Annotated[
-        Time | None, Meta(description="Block time of the transaction that completed it.")
+        Time | None,
+        Meta(
+            description="Block time of the transaction that completed it; by card, when Paymob "
+            "first told that it is paid."
+        ),
     ]
     version: Annotated[
         int, Meta(description="One more with every change; the larger one is newer.", examples=[1])
@@ -202,8 +267,8 @@ class PageBody(msgspec.Struct, frozen=True):
 class EventBody(msgspec.Struct, frozen=True):
     """The `data` of a stream's messages: the payment after the change.
 
-    `payment` is the payment without `url`, `checkout_url`, `transfers`, `order_id` and
-    `metadata`.
+    `payment` is the payment without `url`, `checkout_url`, `transfers`, `charges`, `order_id`
+    and `metadata`.
     """
 
     payment: dict[str, Any]

@@ -119,6 +119,7 @@ async def serve_on(
     with contextlib.closing(listening):
         async with asyncio.TaskGroup() as group:
             hub = group.create_task(context.hub.run(), name="stream.hub")
+            tally = group.create_task(context.tally.run(), name="webhooks.tally")
             serving = group.create_task(server.serve(sockets=[listening]), name="http.server")
             stopping = group.create_task(stop.wait(), name="http.stop")
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -126,7 +127,9 @@ async def serve_on(
             server.should_exit = True
             await serving
             hub.cancel()
+            tally.cancel()
             stopping.cancel()
+        await context.tally.write()
     if not stop.is_set():
         raise InvariantError("the HTTP server ended by itself")
     log.info("http.stopped", host=host, port=port)

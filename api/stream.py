@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.auth import needs
 from api.context import Context
 from api.errors import Problem
-from api.hub import FINAL_STATUSES, Follower, Hub, frame
+from api.hub import FINAL_STATUSES, LAPSED_STATUSES, Follower, Hub, frame
 from api.limits import (
     STREAM_HEARTBEAT_S,
     STREAM_OVERLOAD_RETRY_MS,
@@ -44,12 +44,12 @@ from api.limits import (
 )
 from api.payments import no_such_payment, payment_id_of
 from api.presentation import payment_body
-from indexer.core.payment import Payment
+from indexer.core.payment import AnyPayment
 from indexer.core.types import Status
 from indexer.errors import StoreError
-from store import events, payments
+from store import events, everything
+from store.everything import AnyRecord
 from store.keys import ApiKey
-from store.payments import Record
 
 
 _HEADERS: Final = [
@@ -195,7 +195,7 @@ async def of_payment(context: Context, request: Request, _key: ApiKey | None) ->
     good_until = payment.terms.expires_at + payment.terms.grace_s
 
     async def is_over(follower: Follower) -> bool:
-        return follower.final or (follower.expired and context.now > good_until)
+        return follower.final or (follower.lapsed and context.now > good_until)
 
     return Stream(
         context.hub,
@@ -225,7 +225,7 @@ async def of_merchant(context: Context, request: Request, _key: ApiKey | None) -
     return Stream(context.hub, first=first, payment_id=None, last_seq=position, is_over=is_over)
 
 
-async def _snapshot(context: Context, payment_id: str) -> tuple[Record, int, int]:
+async def _snapshot(context: Context, payment_id: str) -> tuple[AnyRecord, int, int]:
     """The payment, its last event and the last of all, from the same moment.
 
     Raises:
@@ -234,17 +234,17 @@ async def _snapshot(context: Context, payment_id: str) -> tuple[Record, int, int
     ids = [payment_id]
     of_payment, of_all = events.last_seq_statement(payment_id), events.last_seq_statement()
     *rows, [(last_seq,)], [(newest,)] = await context.database.read(
-        [*payments.record_statements(ids), of_payment, of_all]
+        [*everything.record_statements(ids), of_payment, of_all]
     )
-    records = payments.assemble(ids, rows)
+    records = everything.assemble(ids, rows)
     if not records:
         raise no_such_payment()
     return records[0], last_seq, newest
 
 
-def _is_final(payment: Payment, now: int) -> bool:
+def _is_final(payment: AnyPayment, now: int) -> bool:
     """Nothing will happen to it that a customer who waits would want to know."""
-    if payment.state.status is Status.EXPIRED:
+    if payment.state.status in LAPSED_STATUSES:
         return now > payment.terms.expires_at + payment.terms.grace_s
     return payment.state.status in FINAL_STATUSES
 

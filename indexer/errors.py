@@ -5,6 +5,7 @@
     ├── InvalidInput            a caller's value is wrong; names the field
     ├── SourceError             the chain side
     │   ├── SourceUnavailable   try again: timeout, 429, 5xx, closed stream, a node that is behind
+    │   │   └── OutcomeUnknown  sent and never answered: ask what became of it, then send again
     │   └── SourceRejected      trying again is useless: bad parameters, unknown method, refused
     ├── DecodeError             unreadable chain data: keep the bytes, raise the alarm, go on
     ├── StoreError
@@ -67,6 +68,13 @@ class SourceUnavailable(SourceError):
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.code = code
+
+
+class OutcomeUnknown(SourceUnavailable):
+    """What was asked for may have been done: no answer came.
+
+    Asking for it again may do it twice: ask first what became of it.
+    """
 
 
 class SourceRejected(SourceError):

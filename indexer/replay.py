@@ -161,7 +161,7 @@ class Replay:
             SourceError, StoreUnavailable, Conflict: it ended early; asking again does no harm.
         """
         with at(Priority.REPLAY):
-            records = await payments.page(self._database, reference=reference, limit=1)
+            records = await payments.by_references(self._database, [reference])
             if not records:
                 raise ReplayRefused(f"no payment has the reference {reference}")
             terms = records[0].payment.terms

@@ -33,7 +33,7 @@ from indexer.core.texts import (
     check_memo,
     check_metadata,
 )
-from indexer.core.types import LAMPORTS_PER_SOL_DECIMALS
+from indexer.core.types import LAMPORTS_PER_SOL_DECIMALS, Currency
 from indexer.errors import InvalidInput, InvariantError
 
 
@@ -54,7 +54,7 @@ class NewPayment:
 
     Attributes:
         amount: decimal text in units of the token.
-        token: a symbol of the allow list, or a mint that is in it.
+        token: a symbol of the allow list, or a mint that is in it; by card the currency.
         recipient: base58 of the wallet to be paid; None takes the deployment's.
         expires_in_s: seconds from now; None takes the deployment's.
         reference: base58 of a key that is in a URL made elsewhere; None draws a new one.
@@ -82,6 +82,7 @@ class Policy:
         expires_in_s: seconds in which a payment must be made when a request does not say.
         grace_s: seconds after that in which late money still settles by itself.
         watch_key: base58 of the key that stands beside the reference of every payment.
+        currency: what cards are charged in; None: no payments by card.
     """
 
     recipient: str | None
@@ -89,6 +90,7 @@ class Policy:
     expires_in_s: int
     grace_s: int
     watch_key: str
+    currency: Currency | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,23 +213,42 @@ def reference(random_bytes: bytes) -> str:
     return str(Pubkey(random_bytes))
 
 
-def _examine(request: NewPayment, policy: Policy) -> _Asked:
-    """Every check that needs no chain."""
+def check_words(request: NewPayment) -> None:
+    """The merchant's words that any payment may have.
+
+    Raises:
+        InvalidInput: names the field.
+    """
     check_line("label", request.label, chars_max=LABEL_CHARS_MAX)
     check_line("message", request.message, chars_max=MESSAGE_CHARS_MAX)
     check_line("order_id", request.order_id, chars_max=ORDER_ID_CHARS_MAX)
-    check_memo(request.memo)
     check_metadata(request.metadata)
-    symbol, mint = _token(request.token, policy)
-    recipient = _recipient(request.recipient, policy)
-    if request.reference is not None:
-        _check_reference(request.reference, recipient, policy)
+
+
+def expires_in(request: NewPayment, policy: Policy) -> int:
+    """Seconds until the payment expires: as asked, else as the deployment has it.
+
+    Raises:
+        InvalidInput: field `expires_in_s`.
+    """
     expires_in_s = policy.expires_in_s if request.expires_in_s is None else request.expires_in_s
     if not EXPIRES_IN_S_MIN <= expires_in_s <= EXPIRES_IN_S_MAX:
         raise InvalidInput(
             "expires_in_s",
             f"is {expires_in_s}, must be {EXPIRES_IN_S_MIN} to {EXPIRES_IN_S_MAX} seconds",
         )
+    return expires_in_s
+
+
+def _examine(request: NewPayment, policy: Policy) -> _Asked:
+    """Every check that needs no chain."""
+    check_words(request)
+    check_memo(request.memo)
+    symbol, mint = _token(request.token, policy)
+    recipient = _recipient(request.recipient, policy)
+    if request.reference is not None:
+        _check_reference(request.reference, recipient, policy)
+    expires_in_s = expires_in(request, policy)
     return _Asked(symbol=symbol, mint=mint, recipient=recipient, expires_in_s=expires_in_s)
 
 

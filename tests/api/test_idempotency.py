@@ -11,7 +11,7 @@ from api.errors import Problem
 from api.idempotency import Effect, Ledger, Once, key_of
 from api.limits import IDEMPOTENCY_RETENTION_S
 from indexer.errors import SourceUnavailable
-from store import events, idempotency, payments
+from store import events, everything, idempotency
 from store.database import Database, Statement
 from tests.api.running import NOW, SOLD, Api, Clock, make_key
 
@@ -30,7 +30,7 @@ async def post(
 
 
 async def count(api: Api) -> int:
-    return len(await payments.page(api.database, limit=1_000))
+    return len(await everything.page(api.database, limit=1_000))
 
 
 # -------------------------------------------------------------------------------------- header

@@ -11,7 +11,7 @@ from api.limits import BODY_BYTES_MAX
 from indexer.core.solana_pay import parse
 from indexer.core.types import Status
 from indexer.errors import SourceUnavailable, StoreUnavailable
-from store import events, payments
+from store import events, everything
 from tests.api.running import (
     MERCHANT,
     NOW,
@@ -44,8 +44,8 @@ async def post(
         return response.status, await response.json(content_type=None), response
 
 
-async def stored(api: Api) -> list[payments.Record]:
-    return await payments.page(api.database, limit=1_000)
+async def stored(api: Api) -> list[everything.AnyRecord]:
+    return await everything.page(api.database, limit=1_000)
 
 
 # -------------------------------------------------------------------------------------- create

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from indexer.core.payment import Payment
 from indexer.core.types import Status
-from store import cursors, payments
+from store import cursors, everything, payments
 from store.cursors import Frontier
 from store.database import Database
 from store.payments import Record
@@ -35,5 +35,5 @@ async def stored(database: Database, payment: Payment) -> Record:
 
 async def ids(database: Database, **filters: object) -> list[int]:
     """The numbers of the payments on a page."""
-    page = await payments.page(database, **({"limit": 100} | filters))  # type: ignore[arg-type]  # filters by name
+    page = await everything.page(database, **({"limit": 100} | filters))  # type: ignore[arg-type]  # filters by name
     return [int(record.payment.terms.id[4:]) for record in page]

@@ -1,0 +1,114 @@
+"""JSON and queries, read so that nothing of what was signed is reformatted. Pure.
+
+Numbers stay as they were written. What two readers could read in two ways is refused: a name that
+stands twice, bytes that are not UTF-8, `NaN`.
+"""
+
+import json
+from collections import Counter
+from typing import Any, Final, NoReturn
+from urllib.parse import parse_qsl
+
+from indexer.errors import InvalidInput
+
+
+BODY_BYTES_MAX: Final = 256 * 1024
+#: How deeply objects and arrays may stand in each other.
+DEPTH_MAX: Final = 16
+QUERY_CHARS_MAX: Final = 8 * 1024
+QUERY_FIELDS_MAX: Final = 128
+
+_NAME_CHARS_SHOWN: Final = 64
+
+
+class Number(str):
+    """A number as it was written."""
+
+    __slots__ = ()
+
+
+class _UnfitError(ValueError):
+    """Readable as JSON, and in more than one way."""
+
+
+def decode_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object that a body is; its numbers are `Number`.
+
+    Raises:
+        InvalidInput: it is none, or too large, or nested too deeply.
+    """
+    if len(raw) > BODY_BYTES_MAX:
+        raise InvalidInput("", f"has more than {BODY_BYTES_MAX} bytes")
+    try:
+        body = json.loads(
+            raw.decode("utf-8"),
+            parse_int=Number,
+            parse_float=Number,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object,
+        )
+    except UnicodeDecodeError as error:
+        raise InvalidInput("", f"is not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise InvalidInput("", f"is nested more than {DEPTH_MAX} deep") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput("", f"is not JSON: {error.msg}") from None
+    except _UnfitError as error:
+        raise InvalidInput("", str(error)) from None
+    if not isinstance(body, dict):
+        raise InvalidInput("", "must be an object")
+    _check_depth(body)
+    return body
+
+
+def decode_query(query: str) -> dict[str, str]:
+    """The values of `name=value&name=value`, by name.
+
+    Raises:
+        InvalidInput: it is none, or too long, or has a name twice.
+    """
+    if len(query) > QUERY_CHARS_MAX:
+        raise InvalidInput("", f"the query is longer than {QUERY_CHARS_MAX} characters")
+    if not query:
+        return {}
+    try:
+        pairs = parse_qsl(
+            query,
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=QUERY_FIELDS_MAX,
+        )
+    except ValueError:  # a UnicodeDecodeError is one, too
+        raise InvalidInput("", "the query is not name=value&name=value in UTF-8") from None
+    given = dict(pairs)
+    if len(given) != len(pairs):
+        raise InvalidInput(_twice(pairs), "stands twice in the query")
+    return given
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise _UnfitError(f"{_twice(pairs)!a} stands twice in its object")
+    return result
+
+
+def _twice(pairs: list[tuple[str, Any]]) -> str:
+    name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+    return name[:_NAME_CHARS_SHOWN].encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _UnfitError(f"{name} is no JSON")
+
+
+def _check_depth(body: dict[str, Any]) -> None:
+    level: list[Any] = [body]
+    for _ in range(DEPTH_MAX):
+        inner: list[Any] = []
+        for value in level:
+            inner.extend(value.values() if isinstance(value, dict) else value)
+        level = [value for value in inner if isinstance(value, (dict, list))]
+    if level:
+        raise InvalidInput("", f"is nested more than {DEPTH_MAX} deep")
