@@ -55,8 +55,8 @@ class CardDesk(Protocol):
         """An order with its page. Raises OutcomeUnknown when it may have been made."""
         ...
 
-    async def inquire(self, asked: str | int) -> Sequence[ChargeNews] | None:
-        """What was charged by an order, by our reference or its number; None: nothing known."""
+    async def inquire(self, *, special_reference: str) -> Sequence[ChargeNews] | None:
+        """What was charged by an order, by our name of it; None: nothing is known of it."""
         ...
 
 
@@ -136,7 +136,7 @@ async def orders_for(
             made = await desk.create_intention(new)
         except OutcomeUnknown as error:
             log.warning("cards.answer_lost", payment_id=terms.id, error=str(error))
-            told = await desk.inquire(reference)
+            told = await desk.inquire(special_reference=reference)
             orders.append(
                 CardOrder(
                     special_reference=reference,

@@ -41,13 +41,13 @@ async def listing(context: Context, request: Request, _key: ApiKey | None) -> Re
     entries = await webhook_events.page(context.database, **asked, limit=limit + 1)
     shown = entries[:limit]
     next_cursor = f"{_PREFIX}{shown[-1].id}" if len(entries) > limit else None
-    data = [_body(entry) for entry in shown]
+    data = [event_body(entry) for entry in shown]
     return json_response(WebhookEventPageBody(data=data, next_cursor=next_cursor))
 
 
 async def show(context: Context, request: Request, _key: ApiKey | None) -> Response:
     """One event with its body."""
-    return json_response(_body(await _find(context, _id_of(request))))
+    return json_response(event_body(await _find(context, _id_of(request))))
 
 
 async def retry(context: Context, request: Request, key: ApiKey | None) -> Response:
@@ -60,7 +60,7 @@ async def retry(context: Context, request: Request, key: ApiKey | None) -> Respo
         log.info("webhook.reopened", event_id=event_id, api_key_id=key.id if key else None)
     elif event.verdict is WebhookVerdict.UNAUTHENTICATED:
         raise Problem(409, "not_retryable", "this was never authentic: there is nothing to process")
-    return json_response(_body(event))
+    return json_response(event_body(event))
 
 
 async def _find(context: Context, event_id: int) -> WebhookEvent:
@@ -81,7 +81,7 @@ def _no_such_event() -> Problem:
     return Problem(404, "no_such_event", "there is no webhook with this id")
 
 
-def _body(entry: Entry) -> WebhookEventBody:
+def event_body(entry: Entry) -> WebhookEventBody:
     """An event as JSON will say it; with its body where that is at hand."""
     body = WebhookEventBody(
         id=f"{_PREFIX}{entry.id}",

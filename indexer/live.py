@@ -28,7 +28,7 @@ from indexer.sources.doorbells import Doorbell, Doorbells
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc
 from indexer.sources.truth import is_forgotten
-from store import payments
+from store import payments, watching
 from store.database import Database, Statement
 from store.payments import Record
 
@@ -125,6 +125,47 @@ class Live:
             if not found:
                 return
         log.info("doorbell.given_up", count=len(found))
+
+    async def look(self, bells: Sequence[Doorbell]) -> list[Unread]:
+        """Answers doorbells now; returns those of which nothing could be learned yet.
+
+        Of all others everything that this look brought is stored: a sighting, which is settled
+        once it is final, or a verdict. What leaves neither, because the payment is closed or
+        the transaction pays nothing, is looked at again as final, or returned until it is.
+
+        The slots are not used: where a transaction is, the chain says.
+
+        Raises:
+            StoreUnavailable: look again.
+            Conflict: look again.
+        """
+        found = [Found(signature=bell.signature) for bell in bells]
+        with at(Priority.DOORBELL):
+            unread = await self._sight_again(found)
+            missed = {each.found.signature for each in unread}
+            seen = [each for each in found if each.signature not in missed]
+            traceless = await self._without_trace(seen)
+            return unread + await self._pipeline.settle(traceless, park=False)
+
+    async def _sight_again(self, found: Sequence[Found]) -> list[Unread]:
+        """Several looks, as for any doorbell; what is left after the last one."""
+        unread = await self._pipeline.sight(found)
+        for attempt in range(SIGHT_ATTEMPTS_MAX - 1):
+            if not unread:
+                break
+            await asyncio.sleep(SIGHT_PAUSE_S * 2**attempt)
+            unread = await self._pipeline.sight([each.found for each in unread])
+        return unread
+
+    async def _without_trace(self, seen: Sequence[Found]) -> list[Found]:
+        """Awaits the finality of what was sighted; returns what left nothing in the store."""
+        signatures = {each.signature for each in seen}
+        sighted = await watching.sightings_of(self._database, signatures)
+        for sighting in sighted:
+            self._await(sighting.signature, sighting.slot)
+        traced = {sighting.signature for sighting in sighted}
+        traced |= await watching.with_verdict(self._database, signatures - traced)
+        return [each for each in seen if each.signature not in traced]
 
     # ----------------------------------------------------------------------------- finality
 

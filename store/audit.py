@@ -9,9 +9,10 @@ import msgspec
 
 from indexer.core.chronicle import Entry
 from indexer.core.ranges import Slots
-from store import payments
+from store import cards, payments
+from store.cards import CardRecord
 from store.cursors import Frontier
-from store.database import Database, Statement
+from store.database import Database, Rows, Statement
 from store.payments import Record
 from store.queries import QUERIES
 from store.rows import json_text
@@ -84,23 +85,34 @@ async def snapshot(database: Database, ids: Collection[str]) -> Snapshot:
             Statement(QUERIES["audit_gaps"], (names,)),
         ]
     )
-    entries: dict[str, list[Entry]] = defaultdict(list)
-    for payment_id, seq, type_, version, ordinal, data in events:
-        entries[payment_id].append(
-            Entry(seq=seq, type=type_, version=version, ordinal=ordinal, data=_decoded(data))
-        )
     missing: dict[str, list[Slots]] = defaultdict(list)
     for key, first, last in gaps:
         missing[key].append(Slots(first, last))
     return Snapshot(
         records=payments.assemble(list(ids), answers),
-        entries=entries,
+        entries=_entries(events),
         frontiers={
             key: Frontier(key=key, slot=slot, block_time=block_time, updated_at=updated_at)
             for key, slot, block_time, updated_at in cursors
         },
         gaps=missing,
     )
+
+
+async def card_snapshot(
+    database: Database, ids: Collection[str]
+) -> tuple[list[CardRecord], Mapping[str, Sequence[Entry]]]:
+    """These payments by card, and their events by payment, from one moment."""
+    names = (json_text(list(ids)),)
+    *answers, events = await database.read(
+        [
+            Statement(QUERIES["payments_by_ids"], names),
+            Statement(QUERIES["metadata_by_ids"], names),
+            *cards.own_statements(ids),
+            Statement(QUERIES["audit_events"], names),
+        ]
+    )
+    return cards.assemble(list(ids), answers), _entries(events)
 
 
 async def log(database: Database) -> Log:
@@ -111,6 +123,16 @@ async def log(database: Database) -> Log:
     return Log(
         count=count_, last_seq=last_seq, given_seq=given_seq, holes=[seq for (seq,) in holes]
     )
+
+
+def _entries(events: Rows) -> dict[str, list[Entry]]:
+    """Rows of `audit_events`, by payment."""
+    entries: dict[str, list[Entry]] = defaultdict(list)
+    for payment_id, seq, type_, version, ordinal, data in events:
+        entries[payment_id].append(
+            Entry(seq=seq, type=type_, version=version, ordinal=ordinal, data=_decoded(data))
+        )
+    return entries
 
 
 def _decoded(data: str) -> Any:

@@ -187,6 +187,11 @@ async def due(database: Database, now: int, limit: int) -> list[Check]:
     return [Check(payment_id=id_, due_at=due_at, asked=asked) for id_, due_at, asked in found]
 
 
+async def in_review(database: Database, *, limit: int) -> list[CardRecord]:
+    """Payments by card that a person must look at, the oldest first."""
+    return await by_ids(database, await payments.column(database, "card_ids_in_review", (limit,)))
+
+
 async def count(database: Database, since: int, until: int) -> int:
     """How many payments by card were created from `since` to `until`, both included."""
     [[(number,)]] = await database.read([Statement(QUERIES["card_audit_count"], (since, until))])

@@ -174,7 +174,7 @@ async def by_signature(database: Database, signature: str) -> list[Record]:
 
 
 async def in_review(database: Database, *, limit: int) -> list[Record]:
-    """Payments that a person must look at, the oldest first."""
+    """Payments on the chain that a person must look at, the oldest first."""
     return await _by_query(database, "ids_in_review", (limit,))
 
 

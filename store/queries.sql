@@ -81,7 +81,11 @@ SELECT status, count(*) FROM payments GROUP BY status;
 
 -- name: ids_in_review
 SELECT id FROM payments INDEXED BY payments_in_review
-WHERE review <> '[]' ORDER BY created_at LIMIT ?;
+WHERE review <> '[]' AND provider = 'solana' ORDER BY created_at LIMIT ?;
+
+-- name: card_ids_in_review
+SELECT id FROM payments INDEXED BY payments_in_review
+WHERE review <> '[]' AND provider = 'paymob' ORDER BY created_at LIMIT ?;
 
 -- name: payments_in_review_count
 SELECT count(*) FROM payments WHERE review <> '[]';
@@ -200,6 +204,28 @@ SELECT key, min(created_at) FROM (
 WHERE NOT EXISTS (SELECT 1 FROM payments WHERE reference = awaiting.key)
 GROUP BY key ORDER BY key LIMIT ?3;
 
+-- name: keys_worth_a_look
+-- Those of a JSON list of keys that a transaction may name because it pays somebody here: watch
+-- keys, references and destinations of payments for which money may still count.
+SELECT value FROM json_each(?1) AS named
+WHERE EXISTS (
+    SELECT 1 FROM payments INDEXED BY payments_open
+    WHERE status IN ('pending', 'processing') AND watch_key = named.value
+) OR EXISTS (
+    SELECT 1 FROM payments INDEXED BY payments_in_grace
+    WHERE status = 'expired' AND watch_key = named.value AND expires_at + grace_s >= ?2
+) OR EXISTS (
+    SELECT 1 FROM payments
+    WHERE reference = named.value AND (
+        status IN ('pending', 'processing') OR (status = 'expired' AND expires_at + grace_s >= ?2)
+    )
+) OR EXISTS (
+    SELECT 1 FROM payments INDEXED BY payments_by_amount
+    WHERE status IN ('pending', 'processing', 'expired')
+      AND coalesce(token_account, recipient) = named.value
+      AND (status <> 'expired' OR expires_at + grace_s >= ?2)
+);
+
 -- name: awaiting_amount
 -- Payments to ?1 that money of block times from ?2 to ?3 may be for, the youngest first.
 SELECT id FROM payments
@@ -283,6 +309,16 @@ DELETE FROM sightings WHERE payment_id = ? AND signature IN (SELECT value FROM j
 -- name: sightings_by_ids
 SELECT payment_id, signature, slot, credit FROM sightings
 WHERE payment_id IN (SELECT value FROM json_each(?1));
+
+-- name: sightings_of_signatures
+SELECT payment_id, signature, slot, credit FROM sightings
+WHERE signature IN (SELECT value FROM json_each(?1));
+
+-- name: ids_touched
+-- Payments with a verdict or a sighting of one of these transactions.
+SELECT payment_id FROM verdicts WHERE signature IN (SELECT value FROM json_each(?1))
+UNION
+SELECT payment_id FROM sightings WHERE signature IN (SELECT value FROM json_each(?1));
 
 -- name: sightings_oldest
 SELECT payment_id, signature, slot, credit FROM sightings ORDER BY slot LIMIT ?;
@@ -813,6 +849,7 @@ FROM webhook_events WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id DE
 -- The index of what waits has all that it needs: no large row is read to be left out.
 SELECT id FROM webhook_events INDEXED BY webhook_events_waiting
 WHERE verdict = 'waiting' AND next_try_at <= ?1 AND id NOT IN (SELECT value FROM json_each(?2))
+  AND (?4 IS NULL OR source = ?4)
 ORDER BY id LIMIT ?3;
 
 -- name: webhook_event_ids

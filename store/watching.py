@@ -7,6 +7,7 @@ looked for.
 from collections.abc import AsyncIterator, Collection
 from typing import Final
 
+from indexer.core.verdict import Sighting
 from store import payments, rows
 from store.database import Database, Statement
 from store.payments import Record
@@ -76,6 +77,29 @@ async def with_verdict(database: Database, signatures: Collection[str]) -> set[s
     return set(
         await payments.column(database, "signatures_judged", (rows.json_text(list(signatures)),))
     )
+
+
+async def worth_a_look(database: Database, keys: Collection[str], *, now: int) -> set[str]:
+    """Those of the keys that somebody who pays a payment of ours would name.
+
+    Watch keys, references, and where the money goes (the wallet for SOL, the token account for
+    tokens), each of payments for which money may still count.
+    """
+    parameters = (rows.json_text(sorted(keys)), now)
+    return set(await payments.column(database, "keys_worth_a_look", parameters))
+
+
+async def sightings_of(database: Database, signatures: Collection[str]) -> list[Sighting]:
+    """What is shown as detected because of these transactions."""
+    statement = Statement(QUERIES["sightings_of_signatures"], (rows.json_text(sorted(signatures)),))
+    [found] = await database.read([statement])
+    return [rows.sighting(row) for row in found]
+
+
+async def touched(database: Database, signatures: Collection[str]) -> tuple[str, ...]:
+    """Ids of the payments that have a verdict or a sighting of one of these transactions."""
+    parameters = (rows.json_text(sorted(signatures)),)
+    return tuple(sorted(await payments.column(database, "ids_touched", parameters)))
 
 
 async def destinations(

@@ -194,13 +194,23 @@ def prune(before: int) -> Statement:
 
 
 async def waiting(
-    database: Database, now: int, limit: int, *, excluding: Collection[int] = ()
+    database: Database,
+    now: int,
+    limit: int,
+    *,
+    source: WebhookSource | None = None,
+    excluding: Collection[int] = (),
 ) -> list[WebhookEvent]:
     """Events that are due, in the order in which they came.
 
-    `excluding` are ids of some that are in somebody's hands.
+    Args:
+        database: where they are.
+        now: unix seconds.
+        limit: how many at most.
+        source: who sent them; None for all.
+        excluding: ids of some that are in somebody's hands.
     """
-    values = (now, json_text(sorted(excluding)), limit)
+    values = (now, json_text(sorted(excluding)), limit, source)
     [found] = await database.read([Statement(QUERIES["webhook_event_ids_waiting"], values)])
     return await _events(database, [id_ for (id_,) in found])
 

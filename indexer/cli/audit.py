@@ -4,6 +4,7 @@ from argparse import Namespace
 from typing import Any, Final
 
 from indexer.audit import Audit, Doubt, Remark, Report
+from indexer.card_audit import CardReport, audit_cards
 from indexer.cli import typed
 from indexer.cli.command import Command, Commands, chain_of, clock, database_of
 from indexer.cli.output import print_fields, print_json, print_table
@@ -19,7 +20,8 @@ from indexer.settings import Settings
 _TEXT = """
     Reckons every payment anew from the chain alone and compares it with the store: verdicts,
     transfers, state, events, and the sums of money. Changes nothing, may run beside the daemon,
-    and waits for it where an endpoint takes only so many requests.
+    and waits for it where an endpoint takes only so many requests. Payments by card are reckoned
+    from the charges that are stored: what became of those, only Paymob's own books can tell.
 
     exit code 0: nothing differs.
     exit code 1: something differs (listed), or something could not be told (listed too).
@@ -53,15 +55,17 @@ def add_to(commands: Commands) -> None:
 async def _audit(arguments: Namespace, settings: Settings) -> int:
     report, failure = Report(since=arguments.since), None
     async with database_of(settings) as database, chain_of(settings, database) as rpc:
+        by_card = await audit_cards(database, since=arguments.since, clock=clock)
+        report.differences += by_card.differences
         with progress("payments") as tell:
             try:
                 await Audit(database, rpc, report, clock=clock, progress=tell).run()
             except SourceError as error:
                 failure = error
     if arguments.json:
-        print_json(_as_json(report, failure))
+        print_json(_as_json(report, by_card, failure))
     else:
-        _show(report, is_complete=failure is None)
+        _show(report, by_card, is_complete=failure is None)
     if failure is not None:
         raise SourceUnavailable(
             f"nothing can be said of what was not compared: the chain side does not answer: "
@@ -73,7 +77,7 @@ async def _audit(arguments: Namespace, settings: Settings) -> int:
 # ------------------------------------------------------------------------------- for people
 
 
-def _show(report: Report, *, is_complete: bool) -> None:
+def _show(report: Report, by_card: CardReport, *, is_complete: bool) -> None:
     if report.differences:
         rows = [
             (each.payment_id, each.what, each.where, _cell(each.stored), _cell(each.chain))
@@ -92,6 +96,9 @@ def _show(report: Report, *, is_complete: bool) -> None:
     if report.books.accounts:
         heads = ("token", "credits", "legs", "balances gained", "of it beside payments")
         print_table(heads, [_account_row(each) for each in report.books.accounts.values()])
+        print()
+    if by_card.payments:
+        print(f"{by_card.payments} payments by card, reckoned from the charges that are stored")
         print()
     print_fields(
         [
@@ -150,7 +157,7 @@ def _cell(value: Any) -> str:
 # ----------------------------------------------------------------------------- for machines
 
 
-def _as_json(report: Report, failure: Exception | None) -> dict[str, Any]:
+def _as_json(report: Report, by_card: CardReport, failure: Exception | None) -> dict[str, Any]:
     return {
         "since": format_time(report.since),
         "finalized_slot": report.finalized_slot,
@@ -158,6 +165,7 @@ def _as_json(report: Report, failure: Exception | None) -> dict[str, Any]:
         "failure": None if failure is None else str(failure),
         "drift": bool(report.differences) if failure is None or report.differences else None,
         "payments": report.payments,
+        "payments_by_card": by_card.payments,
         "transactions": report.transactions,
         "tokens": [_account_json(each) for each in report.books.accounts.values()],
         "differences": [_difference_json(each) for each in report.differences],

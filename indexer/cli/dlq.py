@@ -18,7 +18,7 @@ from indexer.cli.command import (
     database_of,
     pipeline_of,
 )
-from indexer.cli.output import print_fields, print_json, print_table, say
+from indexer.cli.output import plain, print_fields, print_json, print_table, say
 from indexer.core.amounts import format_amount
 from indexer.core.events import format_time
 from indexer.errors import InvalidInput
@@ -107,11 +107,11 @@ async def _show(arguments: Namespace, settings: Settings) -> int:
         return 0
     head = _head(letter, int(clock()))
     print_fields(
-        [(name, "-" if value is None else _plain(str(value))) for name, value in head.items()]
+        [(name, "-" if value is None else plain(str(value))) for name, value in head.items()]
     )
     if letter.payload is not None:
         print()
-        print(_plain(letter.payload.decode(errors="backslashreplace")))
+        print(plain(letter.payload.decode(errors="backslashreplace"), of_lines=True))
     return 0
 
 
@@ -190,7 +190,7 @@ def _tell(
             }
         )
     elif unread is not None:
-        print(f"{letter.signature}  still not read: {unread.reason}: {_plain(unread.detail)}")
+        print(f"{letter.signature}  still not read: {unread.reason}: {plain(unread.detail)}")
     elif not paid:
         print(f"{letter.signature}  read: it concerns no payment")
     for outcome in () if as_json or unread is not None else paid:
@@ -209,7 +209,7 @@ def _row(letter: DeadLetter, now: int) -> tuple[str, ...]:
         str(letter.attempts),
         f"{max(0, now - letter.created_at)} s",
         next_try,
-        _plain(letter.detail),
+        plain(letter.detail),
     )
 
 
@@ -237,10 +237,3 @@ def _whole(letter: DeadLetter, now: int) -> dict[str, Any]:
     text = None if payload is None else payload.decode(errors="replace")
     exact = None if payload is None else base64.b64encode(payload).decode()
     return _head(letter, now) | {"payload": text, "payload_base64": exact}
-
-
-def _plain(text: str) -> str:
-    """Text from a node without what a terminal would obey."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
-    )

@@ -18,9 +18,9 @@ from indexer.cli.command import Command, CommandFailed, Commands, add_limit, dat
 from indexer.cli.output import print_json, print_table
 from indexer.core.types import Status
 from indexer.settings import Settings
-from store import payments
+from store import everything
 from store.database import Database
-from store.payments import Record
+from store.everything import AnyRecord
 
 
 _PAGE_SIZE: Final = 500
@@ -64,7 +64,16 @@ _PLAIN: Final = (
     "expires_at",
     "settled_at",
 )
-COLUMNS: Final = (*_PLAIN, "symbol", "mint", "review", "signatures", "metadata")
+COLUMNS: Final = (
+    *_PLAIN,
+    "symbol",
+    "mint",
+    "review",
+    "signatures",
+    "metadata",
+    "provider",
+    "charges",
+)
 
 
 def add_to(commands: Commands) -> None:
@@ -114,11 +123,13 @@ async def _export(arguments: Namespace, settings: Settings) -> int:
     return 0
 
 
-async def _records(database: Database, arguments: Namespace, limit: int) -> AsyncIterator[Record]:
+async def _records(
+    database: Database, arguments: Namespace, limit: int
+) -> AsyncIterator[AnyRecord]:
     """What the filters let through, the newest first, `limit` in all."""
     before: tuple[int, str] | None = None
     while limit > 0:
-        page = await payments.page(
+        page = await everything.page(
             database,
             status=arguments.status,
             order_id=arguments.order_id,
@@ -136,7 +147,7 @@ async def _records(database: Database, arguments: Namespace, limit: int) -> Asyn
         before = (last.created_at, last.id)
 
 
-def _row(record: Record) -> list[str]:
+def _row(record: AnyRecord) -> list[str]:
     body = payment_body(record, private=True)
     marks = ["late"] * body.late + ["review"] * bool(body.review)
     return [
@@ -150,7 +161,7 @@ def _row(record: Record) -> list[str]:
     ]
 
 
-def _cells(record: Record) -> list[str]:
+def _cells(record: AnyRecord) -> list[str]:
     body = msgspec.to_builtins(payment_body(record, private=True))
     plain = ["" if body[name] is None else body[name] for name in _PLAIN]
     return [
@@ -160,6 +171,8 @@ def _cells(record: Record) -> list[str]:
         " ".join(body["review"]),
         " ".join(transfer["signature"] for transfer in body["transfers"]),
         msgspec.json.encode(body["metadata"], order="sorted").decode(),
+        body["provider"],
+        " ".join(charge["id"] for charge in body.get("charges", ())),
     ]
 
 

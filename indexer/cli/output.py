@@ -1,5 +1,6 @@
 """Results on standard output: tables for people, JSON for machines; all else on standard error."""
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,10 +14,28 @@ from rich.text import Text
 #: Off a terminal a table is as wide as what it holds: whoever reads it cuts by itself.
 _WIDTH_OFF_TERMINAL: Final = 10_000
 
+#: JSON may hold these as they are, and a terminal obeys them: DEL and C1, what turns the direction
+#: of writing, what ends a line or cannot be seen.
+_OBEYED: Final = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
 
 def print_json(value: Any) -> None:
-    """One line of JSON."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    """One line of JSON, in which everything that a terminal would obey is escaped."""
+    text = msgspec.json.encode(value).decode()
+    sys.stdout.write(_OBEYED.sub(lambda char: f"\\u{ord(char[0]):04x}", text) + "\n")
+
+
+def plain(text: str, *, of_lines: bool = False) -> str:
+    """What a stranger wrote, with nothing in it that a terminal would obey.
+
+    Args:
+        text: of whatever origin.
+        of_lines: its ends of lines stay; otherwise it is one line.
+    """
+    kept = "\n\t" if of_lines else ""
+    return "".join(
+        char if char.isprintable() or char in kept else ascii(char)[1:-1] for char in text
+    )
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:

@@ -1,29 +1,35 @@
 """`payments create`, `show` and `cancel`: the merchant's side, for a person at the machine.
 
-Works on the store and the chain directly, with the rules that the API applies too; no server
-has to run.
+Works on the store, and on the chain or Paymob, directly, with the rules that the API applies too;
+no server has to run.
 """
 
 import re
 import secrets
 import time
 from argparse import ArgumentTypeError, Namespace
-from dataclasses import replace
 from typing import Final
 
+from api import cards
 from api.chain import Accounts
 from api.presentation import payment_body
+from api.schema import CUSTOMER_FIELDS, ChargeBody, PaymentBody
 from indexer.cli.command import Command, CommandFailed, Commands, bounds_of, clock, database_of
 from indexer.cli.output import print_fields, print_json, say
-from indexer.core import creation, events, settle
+from indexer.core import card_creation, creation, events, settle
+from indexer.core.card_creation import Customer
 from indexer.core.creation import NewPayment, Policy
-from indexer.core.types import Status
+from indexer.core.types import Provider, Status
 from indexer.daemon import the_watch_key
 from indexer.errors import Conflict, InvalidInput, StoreUnavailable
 from indexer.settings import Settings
+from indexer.sources.paymob import Paymob
+from indexer.sources.paymob_wire import Account
 from indexer.sources.rpc import Rpc
-from store import payments
+from store import everything, payments
+from store.cards import CardRecord
 from store.database import Database
+from store.everything import AnyRecord
 from store.payments import Record
 
 
@@ -34,16 +40,18 @@ _CANCEL_TRIES_MAX: Final = 5
 _ID: Final = re.compile(r"pay_[0-9a-z]{26}", re.ASCII)
 
 _CREATE = """
-    Stores a payment and prints it, with the Solana Pay URL to show to the payer.
+    Stores a payment and prints it, with the Solana Pay URL to show to the payer, or with the
+    page at Paymob to send a customer to who pays by card.
 
     examples:
       axiompay payments create 12.5 USDC --label "Coffee House" --order-id 1042
       axiompay payments create 0.1 SOL --recipient <wallet> --expires-in-s 3600
       axiompay payments create 5 USDC --metadata table=7 --metadata waiter=ada --json
       axiompay payments create 5 USDC --reference <key>      its URL was made elsewhere
+      axiompay payments create 50 EGP --provider paymob --customer email=amal@example.com
 """
 _SHOW = """
-    One payment: what was asked for, where it stands, and the transfers that pay it.
+    One payment: what was asked for, where it stands, and the transfers or charges that pay it.
 
     example:
       axiompay payments show pay_01jd0000000000000000000000 --json
@@ -62,7 +70,15 @@ def add_to(commands: Commands) -> None:
         "create", Command(_create), "make a payment and its URL", _CREATE, as_json=True
     )
     create.add_argument("amount", metavar="AMOUNT", help="decimal, in units of the token")
-    create.add_argument("token", metavar="TOKEN", help="a symbol or a mint of AXIOM_TOKENS")
+    create.add_argument(
+        "token", metavar="TOKEN", help="a symbol or a mint of AXIOM_TOKENS; by card the currency"
+    )
+    create.add_argument(
+        "--provider",
+        choices=[provider.value for provider in Provider],
+        default=Provider.SOLANA.value,
+        help="who moves the money (default: solana)",
+    )
     create.add_argument("--recipient", metavar="KEY", help="who is paid (AXIOM_RECIPIENT)")
     create.add_argument("--label", help="who asks, as the wallet shows it")
     create.add_argument("--message", help="what for, as the wallet shows it")
@@ -81,6 +97,14 @@ def add_to(commands: Commands) -> None:
     )
     create.add_argument(
         "--reference", metavar="KEY", help="of a URL that was made elsewhere; each key once"
+    )
+    create.add_argument(
+        "--customer",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"who pays by card: {', '.join(CUSTOMER_FIELDS)}; not kept",
     )
     show = commands.add("show", Command(_show), "show one payment", _SHOW, as_json=True)
     show.add_argument("id", metavar="ID", type=payment_id)
@@ -101,17 +125,37 @@ async def _create(arguments: Namespace, settings: Settings) -> int:
         order_id=arguments.order_id,
         reference=arguments.reference,
     )
-    async with (
-        database_of(settings) as database,
-        Rpc(settings.rpc_urls, bounds=bounds_of(settings)) as rpc,
-    ):
-        policy = Policy(
-            recipient=settings.recipient,
-            tokens=settings.tokens,
-            expires_in_s=settings.expires_in_s,
-            grace_s=settings.late_grace_s,
-            watch_key=await the_watch_key(database, settings),
-        )
+    customer = _customer(dict(arguments.customer))
+    record: AnyRecord
+    async with database_of(settings) as database:
+        if arguments.provider == Provider.PAYMOB:
+            record = await _create_by_card(database, settings, asked, customer)
+        elif arguments.customer:
+            raise InvalidInput("--customer", "is for payments by card: --provider paymob")
+        else:
+            record = await _create_on_chain(database, settings, asked)
+    print_record(record, as_json=arguments.json)
+    return 0
+
+
+async def _create_by_card(
+    database: Database, settings: Settings, asked: NewPayment, customer: Customer
+) -> CardRecord:
+    if not settings.takes_cards:
+        raise InvalidInput("--provider", "paymob is not set up: see AXIOM_PAYMOB_… in .env.example")
+    policy, now = await _policy(database, settings), int(clock())
+    id_ = creation.payment_id(secrets.token_bytes(_ID_BYTES))
+    payment = card_creation.create(asked, policy, id=id_, now=now)
+    card_creation.check_customer(customer)
+    async with Paymob(Account.of(settings)) as desk:
+        record = CardRecord(payment, await cards.orders_for(desk, payment, customer))
+    await database.write(cards.statements(record, now))
+    return record
+
+
+async def _create_on_chain(database: Database, settings: Settings, asked: NewPayment) -> Record:
+    policy = await _policy(database, settings)
+    async with Rpc(settings.rpc_urls, bounds=bounds_of(settings)) as rpc:
         chain = Accounts(rpc, (), time.monotonic)
         now = int(clock())
         payment, warnings = creation.create(
@@ -128,12 +172,30 @@ async def _create(arguments: Namespace, settings: Settings) -> int:
         except Conflict as error:
             # The id is 128 random bits: what is taken is the reference that was given.
             raise InvalidInput(
-                "--reference", f"{arguments.reference} belongs to another payment already"
+                "--reference", f"{asked.reference} belongs to another payment already"
             ) from error
     for warning in warnings:
         say(f"warning: {warning}")
-    print_record(Record(payment=payment), as_json=arguments.json)
-    return 0
+    return Record(payment=payment)
+
+
+async def _policy(database: Database, settings: Settings) -> Policy:
+    return Policy(
+        recipient=settings.recipient,
+        tokens=settings.tokens,
+        expires_in_s=settings.expires_in_s,
+        grace_s=settings.late_grace_s,
+        watch_key=await the_watch_key(database, settings),
+        currency=settings.paymob_currency if settings.takes_cards else None,
+    )
+
+
+def _customer(given: dict[str, str]) -> Customer:
+    for name in given:
+        if name not in CUSTOMER_FIELDS:
+            known = ", ".join(CUSTOMER_FIELDS)
+            raise InvalidInput("--customer", f"{name!r} is no field of a customer: {known}")
+    return Customer(**given)
 
 
 async def _show(arguments: Namespace, settings: Settings) -> int:
@@ -157,12 +219,10 @@ async def _cancel(arguments: Namespace, settings: Settings) -> int:
             canceled = settle.cancel(record.payment, now, decided=record.decided)
             change = events.of_change(record.payment, canceled, now)
             try:
-                await database.write(
-                    payments.save(record.payment, canceled, events=change, now=now)
-                )
+                await database.write(everything.save(record, canceled, events=change, now=now))
             except Conflict:
                 continue  # it has changed since it was read: decide anew
-            record = replace(record, payment=canceled)
+            record = everything.changed(record, canceled)
             break
         else:
             raise StoreUnavailable(f"{arguments.id} kept changing; try again")
@@ -170,14 +230,14 @@ async def _cancel(arguments: Namespace, settings: Settings) -> int:
     return 0
 
 
-async def _found(database: Database, id_: str) -> Record:
-    record = await payments.get(database, id_)
+async def _found(database: Database, id_: str) -> AnyRecord:
+    record = await everything.get(database, id_)
     if record is None:
         raise CommandFailed(f"there is no payment {id_}; see `axiompay payments list`")
     return record
 
 
-def print_record(record: Record, *, as_json: bool) -> None:
+def print_record(record: AnyRecord, *, as_json: bool) -> None:
     """One payment, in full."""
     body = payment_body(record, private=True)
     if as_json:
@@ -186,6 +246,8 @@ def print_record(record: Record, *, as_json: bool) -> None:
     state = [str(body.status), f"paid: {body.paid}"]
     state += ["late"] if body.late else []
     state += [f"review: {', '.join(body.review)}"] if body.review else []
+    keys = {"recipient": body.recipient, "reference": body.reference}
+    urls = {"url": body.url, "checkout_url": body.checkout_url}
     optional = {
         "label": body.label,
         "message": body.message,
@@ -199,8 +261,8 @@ def print_record(record: Record, *, as_json: bool) -> None:
             ("status", ", ".join(state)),
             ("amount", f"{body.amount} {body.token.symbol}"),
             ("received", f"{body.received} {body.token.symbol}"),
-            ("recipient", body.recipient),
-            ("reference", body.reference),
+            ("provider", body.provider),
+            *((name, value) for name, value in keys.items() if value is not None),
             ("created_at", body.created_at),
             ("expires_at", body.expires_at),
             *((name, value) for name, value in optional.items() if value is not None),
@@ -209,9 +271,15 @@ def print_record(record: Record, *, as_json: bool) -> None:
                 ("transfer", f"{t.amount} {body.token.symbol}, {t.commitment}, {t.signature}")
                 for t in body.transfers
             ),
-            ("url", body.url),
+            *(("charge", _charge_line(each, body)) for each in body.charges or ()),
+            *((name, value) for name, value in urls.items() if value is not None),
         ]
     )
+
+
+def _charge_line(charge: ChargeBody, body: PaymentBody) -> str:
+    back = f", {charge.refunded} of it refunded" if charge.refunded != "0" else ""
+    return f"{charge.amount} {body.token.symbol}, {charge.state}{back}, {charge.id}"
 
 
 def payment_id(text: str) -> str:

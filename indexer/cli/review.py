@@ -14,7 +14,7 @@ from indexer.cli.command import (
     database_of,
     pipeline_of,
 )
-from indexer.cli.output import print_json, print_table, say
+from indexer.cli.output import plain, print_json, print_table, say
 from indexer.cli.payments import payment_id, print_record
 from indexer.core.amounts import format_amount
 from indexer.core.events import format_time
@@ -274,7 +274,7 @@ def _suggestion_row(suggestion: Suggestion, payment: Payment) -> list[str]:
         suggestion.why.replace("_", " "),
         _time(suggestion.block_time) or "-",
         suggestion.signature,
-        "-" if suggestion.memo is None else _printable(suggestion.memo),
+        "-" if suggestion.memo is None else plain(suggestion.memo),
     ]
 
 
@@ -287,8 +287,3 @@ def _standing(payment: Payment) -> str:
 def _amount(payment: Payment) -> str:
     terms = payment.terms
     return f"{format_amount(terms.amount, terms.asset.decimals)} {terms.asset.symbol}"
-
-
-def _printable(text: str) -> str:
-    """What a stranger wrote, with nothing in it that a terminal would obey."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)

@@ -6,13 +6,13 @@ must have been written; after the last one, nothing may have happened that shoul
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, pairwise
 from typing import Any, Final
 
 from indexer.core.events import of_change, public_state
-from indexer.core.payment import Payment, State
+from indexer.core.payment import AnyPayment, State
 from indexer.core.reckoning import Difference
 from indexer.core.settle import TRANSITIONS
 from indexer.core.types import EventType, Paid, Status
@@ -49,20 +49,21 @@ class Entry:
 class _Page:
     """All events of one version."""
 
-    payment: Payment
+    payment: AnyPayment
     types: tuple[str, ...]
     seq: int
 
 
 def differing_log(
-    payment: Payment, entries: Sequence[Entry], *, decided: bool = False
+    payment: AnyPayment, entries: Sequence[Entry], *, decided: bool = False
 ) -> Iterator[Difference]:
     """Where the events of a payment, by their number, do not add up to what it is now.
 
     Args:
         payment: as it is stored.
         entries: its events, ascending by `seq`.
-        decided: a person decided something about it, which may change it without a word.
+        decided: a person decided something about it, or money went back to a card, which may
+            change it without a word.
     """
     id_ = payment.terms.id
     if not entries:
@@ -85,7 +86,7 @@ def differing_log(
     yield from _end(payment, pages[-1], decided=decided)
 
 
-def _pages(payment: Payment, entries: Sequence[Entry]) -> Iterator[_Page]:
+def _pages(payment: AnyPayment, entries: Sequence[Entry]) -> Iterator[_Page]:
     for version, group in groupby(entries, key=lambda entry: entry.version):
         events = list(group)
         shown = _as_shown(payment, events[0].data["payment"])
@@ -96,7 +97,7 @@ def _pages(payment: Payment, entries: Sequence[Entry]) -> Iterator[_Page]:
         yield _Page(shown, tuple(event.type for event in events), events[0].seq)
 
 
-def _as_shown(payment: Payment, shown: Mapping[str, Any]) -> Payment:
+def _as_shown(payment: AnyPayment, shown: Mapping[str, Any]) -> AnyPayment:
     """The payment in the state that an event shows."""
     settled_at = shown["settled_at"]
     state = State(
@@ -110,7 +111,7 @@ def _as_shown(payment: Payment, shown: Mapping[str, Any]) -> Payment:
         else int(datetime.fromisoformat(settled_at).timestamp()),
         canceled_at=payment.state.canceled_at,
     )
-    return Payment(terms=payment.terms, state=state, version=int(shown["version"]))
+    return replace(payment, state=state, version=int(shown["version"]))
 
 
 def _order(id_: str, entries: Sequence[Entry]) -> Iterator[Difference]:
@@ -130,7 +131,7 @@ def _order(id_: str, entries: Sequence[Entry]) -> Iterator[Difference]:
         before = here
 
 
-def _terms(payment: Payment, entries: Sequence[Entry]) -> Iterator[Difference]:
+def _terms(payment: AnyPayment, entries: Sequence[Entry]) -> Iterator[Difference]:
     """What was asked for never changes, neither in the row nor in what was published."""
     now = public_state(payment)
     fixed = [name for name in now if name not in _CHANGING]
@@ -163,7 +164,7 @@ def _between(id_: str, before: _Page, after: _Page, *, decided: bool) -> Iterato
         yield _difference(id_, after, chain=list(expected))
 
 
-def _end(payment: Payment, last: _Page, *, decided: bool) -> Iterator[Difference]:
+def _end(payment: AnyPayment, last: _Page, *, decided: bool) -> Iterator[Difference]:
     """The row is what the last event says, or changed since in a way that publishes nothing."""
     id_, now = payment.terms.id, public_state(payment)
     told = public_state(last.payment)

@@ -14,8 +14,8 @@ Solana JSON-RPC, getTransaction (`json` and `jsonParsed`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeGuard
 
 import base58
 import msgspec
@@ -186,6 +186,118 @@ def _mention(found: dict[str, Any], slot: int | None) -> Mention | None:
     names = (each.pubkey if isinstance(each, _Key) else each for each in _names(element))
     keys = frozenset(key for key in names if isinstance(key, str) and len(key) in _KEY_LENGTHS)
     own_slot = _slot(element.slot)
-    return Mention(
-        signature=signature, slot=slot if own_slot is None else own_slot, accounts=keys
-    )
+    return Mention(signature=signature, slot=slot if own_slot is None else own_slot, accounts=keys)
+
+
+def _is_signature(text: str | None) -> TypeGuard[str]:
+    if text is None or len(text) not in _SIGNATURE_LENGTHS:
+        return False
+    try:
+        return len(base58.b58decode(text)) == 64
+    except ValueError:
+        return False
+
+
+def _slot(said: Any) -> int | None:
+    is_number = isinstance(said, int) and not isinstance(said, bool)
+    return said if is_number and 0 <= said <= _SLOT_MAX else None
+
+
+# ------------------------------------------------------------------------------------ the walk
+
+
+def read_notice(body: bytes) -> Notice:
+    """Every transaction that the body speaks of.
+
+    Raises:
+        InvalidInput: the body is neither an array nor an object.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput("", "the body is not JSON") from error
+    if not isinstance(value, list | dict):
+        raise InvalidInput("", "the body must be a JSON array or object")
+    walk = _Walk()
+    walk.look(value, slot=None, depth=0, is_outer=True)
+    return Notice(mentions=tuple(walk.found.values()), skipped=walk.skipped, beyond=walk.beyond)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What was found so far."""
+
+    found: dict[str, Mention] = field(default_factory=dict)
+    skipped: int = 0
+    beyond: int = 0
+
+    def look(self, value: Any, *, slot: int | None, depth: int, is_outer: bool) -> None:
+        """Looks into one container.
+
+        Args:
+            value: an array or an object.
+            slot: what is said of the slot of all that is in it.
+            depth: containers around it.
+            is_outer: each of its elements should be a transaction, and is counted if it is not.
+        """
+        if depth >= DEPTH_MAX:
+            self.skipped += 1
+        elif isinstance(value, list):
+            for item in value:
+                self._item(item, slot, depth, is_outer=is_outer)
+        elif _is_transaction(value):
+            self._take(value, slot)
+        else:
+            self._object(value, slot, depth, is_outer=is_outer)
+
+    def _item(self, item: Any, slot: int | None, depth: int, *, is_outer: bool) -> None:
+        if isinstance(item, list | dict):
+            self.look(item, slot=slot, depth=depth + 1, is_outer=is_outer)
+        elif isinstance(item, str) and _is_signature(item):
+            self._add(Mention(signature=item, slot=slot, accounts=frozenset()))
+        elif is_outer:
+            self.skipped += 1
+
+    def _object(self, value: Any, slot: int | None, depth: int, *, is_outer: bool) -> None:
+        own_slot = _slot(value.get("slot"))
+        slot = slot if own_slot is None else own_slot
+        inside = {name: each for name, each in value.items() if isinstance(each, list | dict)}
+        if is_outer and not inside:
+            self.skipped += 1
+        for name, each in inside.items():
+            if name != _METADATA:
+                # QuickNode's envelope is the only object whose elements are known to be ours.
+                is_data = depth == 0 and name == "data"
+                self.look(each, slot=slot, depth=depth + 1, is_outer=is_data)
+
+    def _take(self, value: Any, slot: int | None) -> None:
+        if len(self.found) >= MENTIONS_MAX:
+            self.beyond += 1
+            return
+        mention = _mention(value, slot)
+        if mention is None:
+            self.skipped += 1
+        else:
+            self._add(mention)
+
+    def _add(self, mention: Mention) -> None:
+        known = self.found.get(mention.signature)
+        if known is not None:
+            accounts = known.accounts | mention.accounts
+            self.found[mention.signature] = replace(known, accounts=accounts)
+        elif len(self.found) < MENTIONS_MAX:
+            self.found[mention.signature] = mention
+        else:
+            self.beyond += 1
+
+
+def _is_transaction(value: dict[str, Any]) -> bool:
+    """Whether an object is meant to be a transaction, well-formed or not."""
+    match value:
+        case {"signature": _} | {"signatures": _, "message": _}:
+            return True
+        case {"transaction": dict(inner)}:
+            return "signatures" in inner
+        case {"transaction": str() | list()}:
+            return True
+    return False

@@ -30,6 +30,8 @@ CALLBACK_PATH: Final = "/api/webhooks/paymob"
 
 _WORDS_CHARS_MAX: Final = 200
 _SENTENCES_MAX: Final = 8
+#: What is shorter tells nothing, and would be found in every word.
+_HIDDEN_CHARS_MIN: Final = 3
 _DEPTH_MAX: Final = 4
 
 _T = TypeVar("_T")
@@ -99,7 +101,7 @@ class TokenAnswer(msgspec.Struct):
 
 class _Order(msgspec.Struct):
     id: _Id
-    merchant_order_id: str | None = None
+    merchant_order_id: Annotated[str, msgspec.Meta(max_length=256)] | None = None
 
 
 class Transaction(msgspec.Struct):
@@ -147,7 +149,8 @@ def intention_body(new: NewIntention, account: Account) -> Mapping[str, Any]:
 
 def said_of(customer: Customer) -> tuple[str, ...]:
     """What is known of a customer, and must not be repeated."""
-    return tuple(filter(None, (getattr(customer, each.name) for each in fields(Customer))))
+    known = (getattr(customer, each.name) for each in fields(Customer))
+    return tuple(text for text in known if text and len(text) >= _HIDDEN_CHARS_MIN)
 
 
 def news_of(found: Transaction) -> ChargeNews:
@@ -186,7 +189,10 @@ def parent(found: Transaction) -> int | None:
     told = found.parent_transaction
     if isinstance(told, dict):
         told = told.get("id")
-    return told if type(told) is int and told > 0 else None
+    try:
+        return msgspec.convert(told, _Id, strict=False)
+    except msgspec.ValidationError:
+        return None
 
 
 def decode(body: bytes, type_: type[_T], asked: str, unreadable: type[SourceUnavailable]) -> _T:

@@ -43,7 +43,7 @@ from aiohttp import web
 
 from indexer.core.paymob import Pins
 from indexer.core.types import Currency
-from indexer.sources.paymob import Account
+from indexer.sources.paymob_wire import Account
 from tests.servers.faults import Call, Fault, as_json
 
 
@@ -58,13 +58,13 @@ INTEGRATION_ID: Final = 4_097_558
 CALLBACK_TIMEOUT_S: Final = 30.0
 
 _BILLING: Final = ("first_name", "last_name", "email", "phone_number")
-_SIGNED: Final = (
+SIGNED: Final = (
     "amount_cents", "created_at", "currency", "error_occured", "has_parent_transaction", "id",
     "integration_id", "is_3d_secure", "is_auth", "is_capture", "is_refunded",
     "is_standalone_payment", "is_voided", "order.id", "owner", "pending", "source_data.pan",
     "source_data.sub_type", "source_data.type", "success",
 )  # fmt: skip
-_SIGNED_OF_TOKEN: Final = (
+SIGNED_OF_TOKEN: Final = (
     "card_subtype", "created_at", "email", "id", "masked_pan", "merchant_id", "order_id", "token",
 )  # fmt: skip
 _FLAGS: Final = (
@@ -284,14 +284,14 @@ class FakePaymob:
             "email": "customer@example.com",
             "order_id": str(order.id),
         }
-        await self._send_or_hold(self._callback("TOKEN", obj, order, _SIGNED_OF_TOKEN))
+        await self._send_or_hold(self._callback("TOKEN", obj, order, SIGNED_OF_TOKEN))
 
     # -- callbacks
 
     def callback(self, transaction: int) -> FakeCallback:
         """What tells of the transaction as it is now."""
         obj = self.transactions[transaction]
-        return self._callback("TRANSACTION", obj, self.orders[obj["order"]["id"]], _SIGNED)
+        return self._callback("TRANSACTION", obj, self.orders[obj["order"]["id"]], SIGNED)
 
     def redirect_query(self, transaction: int) -> str:
         """The query with which the customer is sent back: he can read and change it."""
@@ -300,7 +300,7 @@ class FakePaymob:
         flat |= {"order": _text(obj["order"]["id"])}
         flat |= {"merchant_order_id": obj["order"]["merchant_order_id"]}
         flat |= {f"source_data_{name}": value for name, value in obj["source_data"].items()}
-        return urlencode({**flat, "hmac": sign(obj, _SIGNED, self.signing_secret)})
+        return urlencode({**flat, "hmac": sign(obj, SIGNED, self.signing_secret)})
 
     async def release(self, order: Sequence[int] | None = None) -> None:
         """Sends what was held back, in that order, or in the one in which it came to be."""

@@ -21,7 +21,7 @@ COUNTS = {"payment_counts", "payments_in_review_count"}
 #: An audit looks at every event once: that is what it is for.
 WHOLE = {"audit_log", "audit_log_holes"}
 #: Read along an index and stop at their limit.
-LIMITED = {"gaps_listing", "gaps_listing_open", "ids_in_review"}
+LIMITED = {"gaps_listing", "gaps_listing_open", "ids_in_review", "card_ids_in_review"}
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ def test_people_get_tables_that_no_strangers_memo_can_play_with(run: Run, desk: 
         assert wanted in result.out
     assert "\x1b" not in result.out
     assert "\u202e" not in result.out
-    assert "tea \ufffd[2J\ufffd for you" in result.out
+    assert "tea \\x1b[2J\\u202e for you" in result.out
 
 
 def test_where_nothing_waits_that_is_said(migrated: Run) -> None:
