@@ -71,13 +71,7 @@ def doors_of(settings: Settings) -> Doors:
     Raises:
         ConfigError: two integrations at Paymob could be mistaken for one another.
     """
-    pins = None
-    if settings.takes_cards and settings.paymob_owner is not None:
-        pins = Pins(
-            integration_ids=frozenset(settings.paymob_integration_ids),
-            owner=settings.paymob_owner,
-            currency=settings.paymob_currency,
-        )
+    pins = settings.paymob_pins
     return Doors(
         helius=settings.helius_webhook_secrets,
         quicknode=settings.quicknode_webhook_secrets,

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made of the route table and the schemas: it cannot drift."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
@@ -10,7 +10,14 @@ import msgspec
 from api.calls import Answer, Call, Parameter
 from api.errors import PROBLEM_JSON, ProblemBody
 from api.routes import CALLS
-from api.schema import EXAMPLE_ID
+from api.schema import NewPaymentBody
+from api.webhook_schema import (
+    EXAMPLE_RECEIVER,
+    NewEndpointBody,
+    OutgoingEventBody,
+    RedeliveryBody,
+    RotationBody,
+)
 
 
 _REF: Final = "#/components/schemas/{name}"
@@ -35,6 +42,7 @@ def document(public_url: str, calls: Iterable[Call] = CALLS) -> dict[str, Any]:
         },
         "servers": [{"url": public_url}],
         "paths": paths,
+        "webhooks": {"event": {"post": _outgoing(schemas[OutgoingEventBody])}},
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -50,7 +58,7 @@ def document(public_url: str, calls: Iterable[Call] = CALLS) -> dict[str, Any]:
 
 def _schemas(calls: Iterable[Call]) -> tuple[dict[type, Any], dict[str, Any]]:
     """Where each struct is described, and the descriptions."""
-    structs: list[type] = [ProblemBody]
+    structs: list[type] = [ProblemBody, OutgoingEventBody]
     for call in calls:
         bodies = [call.body, *(answer.body for answer in call.answers.values())]
         structs += [body for body in bodies if body is not None and body not in structs]
@@ -80,9 +88,42 @@ def _operation(call: Call, schemas: dict[type, Any]) -> dict[str, Any]:
     if call.body is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schemas[call.body], **_EXAMPLES}},
+            "content": {"application/json": {"schema": schemas[call.body]} | _examples(call.body)},
         }
     return operation
+
+
+def _outgoing(schema: Any) -> dict[str, Any]:
+    """What the receivers of `/api/webhooks/endpoints` are sent, as Standard Webhooks has it."""
+    return {
+        "operationId": "receiveEvent",
+        "summary": "An event of a payment",
+        "description": "Posted to every receiver that wants its type, at least once: the same "
+        "`webhook-id` is the same event. The events of one payment come in order; `version` of "
+        "the payment tells which is newer. Check the signature over the body as it came, before "
+        "it is read, and that the timestamp is not minutes away. What is not answered in time "
+        "with 2xx is tried again for three days; 410 disables the receiver.",
+        "security": [],
+        "parameters": [
+            _parameter(Parameter(name=name, where="header", description=text, required=True))
+            for name, text in _OUTGOING_HEADERS.items()
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {
+            "2XX": {"description": "Taken."},
+            "410": {"description": "Never again: the receiver is disabled."},
+            "default": {"description": "Tried again later, as `Retry-After` asks."},
+        },
+    }
+
+
+_OUTGOING_HEADERS: Final = {
+    "webhook-id": "The event's id, the same however often it is sent.",
+    "webhook-timestamp": "Unix seconds of this attempt.",
+    "webhook-signature": "One or more `v1,` and base64 of HMAC-SHA256, spaces between, over "
+    "`<webhook-id>.<webhook-timestamp>.<body>`; the key is what stands behind `whsec_`, decoded. "
+    "While a secret is being replaced there is one for each.",
+}
 
 
 def _problems(call: Call) -> list[int]:
@@ -103,11 +144,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "required": parameter.required,
         "schema": dict(parameter.schema),
     }
-    example = parameter.example
-    if example is None and parameter.name == "id":
-        example = EXAMPLE_ID
-    if example is not None:
-        described["example"] = example
+    if parameter.example is not None:
+        described["example"] = parameter.example
     return described
 
 
@@ -124,9 +162,13 @@ def _answer(answer: Answer, schemas: dict[type, Any]) -> dict[str, Any]:
     return described
 
 
+def _examples(body: type) -> dict[str, Any]:
+    return {"examples": dict(_EXAMPLES[body])} if body in _EXAMPLES else {}
+
+
 #: Bodies that work as they stand.
-_EXAMPLES: Final = {
-    "examples": {
+_EXAMPLES: Final[Mapping[type, Mapping[str, Any]]] = {
+    NewPaymentBody: {
         "token": {
             "summary": "12.50 USDC for an order",
             "value": {"amount": "12.5", "token": "USDC", "order_id": "1042"},
@@ -142,5 +184,22 @@ _EXAMPLES: Final = {
                 "metadata": {"table": "7"},
             },
         },
-    }
+    },
+    NewEndpointBody: {
+        "all": {"summary": "Every event", "value": {"url": EXAMPLE_RECEIVER}},
+        "some": {
+            "summary": "Only what a shop must know to deliver",
+            "value": {
+                "url": EXAMPLE_RECEIVER,
+                "event_types": ["payment.settled", "payment.expired", "payment.review"],
+                "description": "the shop",
+            },
+        },
+    },
+    RotationBody: {
+        "leaked": {"summary": "The old secret is known to others", "value": {"overlap_s": 0}}
+    },
+    RedeliveryBody: {
+        "since": {"summary": "After a bad night", "value": {"since": "2026-11-22T20:00:00Z"}}
+    },
 }

@@ -14,6 +14,7 @@ from api.calls import EVENT_STREAM, JSON, PLAIN, SVG, Answer, Call, Parameter
 from api.context import Context
 from api.limits import IDEMPOTENCY_KEY_LENGTH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from api.schema import (
+    EXAMPLE_ID,
     EventBody,
     LiveBody,
     NewPaymentBody,
@@ -30,6 +31,7 @@ _ID: Final = Parameter(
     where="path",
     description="The payment's id. Whoever knows it may see the payment.",
     required=True,
+    example=EXAMPLE_ID,
 )
 _LAST_EVENT_ID: Final = (
     Parameter(

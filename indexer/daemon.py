@@ -22,6 +22,8 @@ from indexer.errors import InvariantError
 from indexer.parts import Indexer, Tasks
 from indexer.settings import Settings
 from indexer.sources.endpoint import Bounds
+from indexer.sources.paymob import Paymob
+from indexer.sources.paymob_wire import Account as CardAccount
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc
 from store import deployment, migrate
@@ -77,11 +79,15 @@ async def run(
                 quorum=settings.verify_quorum,
             )
         )
+        paymob = None
+        if settings.takes_cards:
+            paymob = await stack.enter_async_context(Paymob(CardAccount.of(settings)))
         watch_key = await the_watch_key(database, settings)
         wakeups = Wakeups()
         tasks: Tasks = {}
         if indexer:
-            tasks |= Indexer(settings, database, rpc, watch_key, wakeups, clock).tasks()
+            parts = Indexer(settings, database, rpc, watch_key, wakeups, clock, acquirer=paymob)
+            tasks |= parts.tasks()
         if api:
             app = create_app(
                 database=database,
@@ -90,6 +96,7 @@ async def run(
                 clock=clock,
                 wakeups=wakeups,
                 watch_key=watch_key,
+                cards=paymob,
             )
             tasks["api"] = partial(
                 serve, app, settings.host, settings.port, stop=stop, on_ready=on_ready

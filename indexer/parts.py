@@ -8,9 +8,13 @@ from typing import Final, NoReturn
 import structlog
 
 from api.wakeups import Wakeups
+from indexer.cards import Acquirer, Cards
 from indexer.cluster import SameCluster
+from indexer.core.types import WebhookSource
 from indexer.errors import StoreUnavailable
+from indexer.inbox import Handler, Inbox
 from indexer.live import Live
+from indexer.notices import Notices
 from indexer.parked import Parked
 from indexer.pipeline import Pipeline
 from indexer.recipients import Recipients
@@ -51,6 +55,7 @@ class Indexer:
         wakeups: Wakeups,
         clock: Callable[[], float],
         *,
+        acquirer: Acquirer | None = None,
         pubsub: Callable[..., PubSub] = PubSub,
     ) -> None:
         """Nothing runs yet.
@@ -62,6 +67,7 @@ class Indexer:
             watch_key: the deployment's own.
             wakeups: told of every commit.
             clock: unix seconds.
+            acquirer: tells of charges; None: no payments by card.
             pubsub: makes the subscription to one URL.
         """
         self._database = database
@@ -87,6 +93,16 @@ class Indexer:
             on_overflow=lambda slot: sweeper.missed(slot, None, GapReason.OVERFLOW)
         )
         self._live = Live(database, rpc, pipeline, self._doorbells, clock=clock)
+        self._cards = _cards(settings, database, acquirer, clock=clock, wake=wakeups.wake)
+        notices = Notices(database, self._live, watch_key, clock=clock)
+        of_chain: dict[WebhookSource, Handler] = {
+            WebhookSource.HELIUS: notices.handle,
+            WebhookSource.QUICKNODE: notices.handle,
+        }
+        self._inbox = Inbox(database, of_chain, clock=clock, wait=wakeups.wait)
+        # By itself: cards are taken also while nobody says which cluster this is.
+        of_cards = {} if self._cards is None else {WebhookSource.PAYMOB: self._cards.handle}
+        self._callbacks = Inbox(database, of_cards, clock=clock, wait=wakeups.wait)
         self._parked = Parked(database, pipeline, clock=clock)
         self._heads = Heads(rpc)
         self._subscriptions = [
@@ -114,6 +130,8 @@ class Indexer:
             "finality": self._once_known(self._live.settle),
             "parked": self._once_known(self._parked.run),
             "heads": self._once_known(self._heads.run),
+            "inbox": self._once_known(self._inbox.run),
+            **({} if self._cards is None else self._of_cards(self._cards)),
             "report": self._report,
             **{f"pubsub:{n}": each.run for n, each in enumerate(self._subscriptions)},
         }
@@ -128,6 +146,9 @@ class Indexer:
             "sweep": self._sweeper.problem,
             "references": self._references.problem,
             "recipients": self._recipients.problem,
+            "inbox": self._inbox.problem,
+            "callbacks": self._callbacks.problem,
+            **({} if self._cards is None else {"cards": self._cards.problem}),
             **{f"pubsub:{n}": each.problem for n, each in enumerate(self._subscriptions)},
         }
 
@@ -153,6 +174,9 @@ class Indexer:
         yield _counter("axiom_reference_checks_total", self._references.checks)
         yield _counter("axiom_found_by_reference_alone_total", self._references.found_alone)
 
+    def _of_cards(self, cards: Cards) -> Tasks:
+        return {"cards": cards.run, "callbacks": self._callbacks.run}
+
     def _keys_changed(self) -> None:
         for subscription in self._subscriptions:
             subscription.changed()
@@ -174,6 +198,20 @@ class Indexer:
             except StoreUnavailable as error:
                 log.warning("health.not_stored", error=str(error))
             await asyncio.sleep(REPORT_INTERVAL_S)
+
+
+def _cards(
+    settings: Settings,
+    database: Database,
+    acquirer: Acquirer | None,
+    *,
+    clock: Callable[[], float],
+    wake: Callable[[], None],
+) -> Cards | None:
+    pins = settings.paymob_pins
+    if acquirer is None or pins is None:
+        return None
+    return Cards(database, acquirer, pins=pins, clock=clock, wake=wake)
 
 
 def _gauge(name: str, value: float, **labels: str) -> Measure:

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 from indexer import parsers
 from indexer.core.creation import EXPIRES_IN_S_MAX, EXPIRES_IN_S_MIN
+from indexer.core.paymob import Pins
 from indexer.core.types import Currency
 from indexer.environment import PREFIX, Reader, merged, suspicious
 from indexer.errors import ConfigError
@@ -219,6 +220,21 @@ class Settings:
     def takes_cards(self) -> bool:
         """Whether payments by card are configured."""
         return all(getattr(self, name) for name in _PAYMOB)
+
+    @property
+    def paymob_pins(self) -> Pins | None:
+        """What callbacks of Paymob must be about; None: no payments by card.
+
+        Raises:
+            ConfigError: two integrations could be mistaken for one another.
+        """
+        if not self.takes_cards or self.paymob_owner is None:
+            return None
+        return Pins(
+            integration_ids=frozenset(self.paymob_integration_ids),
+            owner=self.paymob_owner,
+            currency=self.paymob_currency,
+        )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], dotenv: Path | None) -> Self:

@@ -13,7 +13,7 @@ the fields of an edit.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -180,7 +180,10 @@ class Helius:
             pause_s = wire.retry_after_s(
                 response.headers.get("Retry-After"), response.headers.get("Date")
             )
-            raise self._refused(method, webhook_id, response.status, answer, pause_s)
+            secrets = [self._api_key, *filter(None, [(body or {}).get("authHeader")])]
+            raise self._refused(
+                method, webhook_id, response.status, answer, pause_s=pause_s, secrets=secrets
+            )
 
     async def _read(self, method: str, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
@@ -194,7 +197,14 @@ class Helius:
         return b"".join(chunks)
 
     def _refused(
-        self, method: str, webhook_id: str, status: int, answer: bytes, pause_s: float | None
+        self,
+        method: str,
+        webhook_id: str,
+        status: int,
+        answer: bytes,
+        *,
+        pause_s: float | None,
+        secrets: Iterable[str],
     ) -> SourceRejected | SourceUnavailable:
         """What a status other than 2xx means."""
         match status:
@@ -213,7 +223,7 @@ class Helius:
                 return SourceUnavailable(
                     self._note(method, f"HTTP {status}"), retry_after_s=pause_s, code=status
                 )
-        said = f"HTTP {status}{_words(answer)}"
+        said = f"HTTP {status}{_words(answer, secrets)}"
         return SourceRejected(self._note(method, said), code=status)
 
     def _webhook(self, webhook_id: str, answer: bytes) -> Webhook:
@@ -233,16 +243,19 @@ class Helius:
         )
 
     def _note(self, method: str, what: str) -> str:
-        """A message that is safe to log."""
-        return f"{method} webhook at {self._host}: {what.replace(self._api_key, '…')}"
+        return f"{method} webhook at {self._host}: {what}"
 
 
-def _words(answer: bytes) -> str:
-    """Why they refuse, as they say it: `error` or `message` of their answer."""
+def _words(answer: bytes, secrets: Iterable[str]) -> str:
+    """Why they refuse, as they say it: `error` or `message` of their answer, fit to be logged."""
     try:
         fields = msgspec.json.decode(answer, type=dict[str, Any])
     except wire.UNREADABLE:
         return ""
     said = fields.get("error", fields.get("message"))
     said = said.get("message") if isinstance(said, dict) else said
-    return f": {said[:_WORDS_MAX]!r}" if isinstance(said, str) else ""
+    if not isinstance(said, str):
+        return ""
+    for secret in secrets:  # before it is cut: half a secret would not be found
+        said = said.replace(secret, "…").replace(quote(secret, safe=""), "…")
+    return f": {said[:_WORDS_MAX]!r}"

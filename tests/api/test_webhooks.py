@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -54,11 +55,20 @@ async def guarded_api(tmp_path: Path) -> AsyncIterator[Api]:
         yield api
 
 
-async def events(api: Api) -> list[WebhookEvent]:
+async def everything(api: Api) -> list[WebhookEvent]:
     """All that is stored, the oldest first."""
     entries = await webhook_events.page(api.database, limit=1_000)
     found = [await webhook_events.get(api.database, entry.id) for entry in reversed(entries)]
     return [event for event in found if event is not None]
+
+
+async def events(api: Api) -> list[WebhookEvent]:
+    """The same without samples of what was turned away, which are written now and then."""
+    return [
+        event
+        for event in await everything(api)
+        if event.verdict is not WebhookVerdict.UNAUTHENTICATED
+    ]
 
 
 async def the_event(api: Api) -> WebhookEvent:
@@ -136,7 +146,7 @@ async def test_a_customer_who_comes_back_brings_the_same_as_the_callback(guarded
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in vectors.names("stream", "helius_webhook_*.json")] or ["stream/none"],
+    vectors.names("stream", "helius_webhook_*.json") or ["stream/none"],
 )
 async def test_collected_webhooks_of_helius_are_taken(guarded_api: Api, name: str) -> None:
     body = json.dumps(vectors.load(name)).encode()
@@ -238,7 +248,7 @@ async def unauthentic(api: Api) -> list[tuple[int, dict[str, Any]]]:
         await knock(api, "paymob", json.dumps(callback).encode()),
         await from_paymob(api, callback, hmac_hex=paymob_hmac(callback, "guess")),
         await from_paymob(api, callback, hmac_hex="0" * 128),
-        await from_paymob(api, callback, hmac_hex="%FF"),
+        await from_paymob(api, callback, hmac_hex="%C3%A9" * 64),
         await from_paymob(api, callback | {"obj": callback["obj"] | {"success": False}},
                           hmac_hex=paymob_hmac(callback)),
         await by_browser(api, redirect_query(callback, hmac="0" * 128)),
@@ -262,7 +272,7 @@ async def test_of_what_proves_nothing_only_a_number_is_kept(guarded_api: Api) ->
     assert await events(guarded_api) == []
     await guarded_api.app.state.context.tally.write()
 
-    stored = await events(guarded_api)
+    stored = await everything(guarded_api)
     assert {event.source for event in stored} == set(WebhookSource)
     assert sum(event.repeats for event in stored) == len(answers)
     assert {event.verdict for event in stored} == {WebhookVerdict.UNAUTHENTICATED}
@@ -297,7 +307,7 @@ async def test_a_flood_fills_neither_the_disk_nor_changes_a_payment(
             assert set(found) == {401}
         await api.app.state.context.tally.write()
 
-        stored = await events(api)
+        stored = await everything(api)
         assert {event.source: event.repeats for event in stored} == {
             HELIUS: 500,
             QUICKNODE: 500,
@@ -316,7 +326,8 @@ async def test_what_was_turned_away_is_written_down_before_the_server_ends(tmp_p
         api.stop.set()
         await api.served
 
-        assert (await the_event(api)).repeats == 2
+        [sample] = await everything(api)
+        assert sample.repeats == 2
 
 
 async def test_a_strangers_body_is_not_read_at_the_door_of_helius(guarded_api: Api) -> None:
@@ -426,7 +437,7 @@ async def test_a_body_that_is_too_large_is_refused_while_it_arrives(
         for _ in range(0, bytes_max + 1, 16 * 1024):
             yield b" " * 16 * 1024
 
-    body = pieces() if chunked else b" " * (bytes_max + 1)
+    body = pieces() if chunked else io.BytesIO(b" " * (bytes_max + 1))
     headers = {**JSON, "Authorization": HELIUS_SECRETS[0]}
     status = 413
     try:
@@ -521,17 +532,18 @@ async def test_a_callback_has_one_signature(guarded_api: Api) -> None:
     body, good = json.dumps(callback).encode(), paymob_hmac(callback)
     queries = {
         "hmac=": 401,
-        "": 422,
         "x=1": 401,
-        f"hmac={good}&hmac={good}": 422,
-        f"hmac=0&hmac={good}": 422,
         f"HMAC={good}": 401,
         f"hmac={good[:-1]}": 401,
         f"hmac={good}0": 401,
+        "": 401,
+        f"hmac={good}&hmac={good}": 422,
+        f"hmac=0&hmac={good}": 422,
+        "hmac=%FF": 422,
     }
     found = {query: (await knock(guarded_api, f"paymob?{query}", body))[0] for query in queries}
 
-    assert found | {"": 401} == queries | {"": 401}
+    assert found == queries
     assert await events(guarded_api) == []
 
 

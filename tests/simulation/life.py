@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from api.wakeups import Wakeups
 from tests.simulation.database import Handle
 
 
@@ -45,6 +46,7 @@ class Life:
     Attributes:
         process: counts the processes of a world, from 1.
         ended: set in the instant of the crash.
+        wakeups: its own, which the API in the same process wakes.
         where: the point that it died at.
     """
 
@@ -53,6 +55,7 @@ class Life:
     doom: Doom
     on_crash: Callable[[str], None] = lambda _where: None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    wakeups: Wakeups = field(default_factory=Wakeups)
     answers: int = 0
     where: str = ""
 

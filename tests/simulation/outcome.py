@@ -120,6 +120,46 @@ class Death:
 
 
 @dataclass(slots=True, kw_only=True)
+class Told:
+    """A webhook that a provider sent, as often as it wanted to.
+
+    Attributes:
+        dedupe_key: of its bytes.
+        signatures: that it names.
+        is_true: it says of each of them what the chain said when it was confirmed.
+        tried: how often it reached a door that may have stored it.
+        accepted: how often the door said that it had.
+    """
+
+    dedupe_key: str
+    signatures: tuple[str, ...]
+    is_true: bool
+    tried: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handled:
+    """A webhook that came to an end, and what was stored in the instant after that commit.
+
+    Attributes:
+        received_at_s: when it was first stored.
+        judged: (signature, payment id) of every verdict.
+        sighted: (signature, payment id) of every sighting.
+        statuses: payment id -> status.
+    """
+
+    at_s: float
+    process: int
+    dedupe_key: str
+    verdict: str
+    received_at_s: float
+    judged: frozenset[tuple[str, str]]
+    sighted: frozenset[tuple[str, str]]
+    statuses: Mapping[str, str]
+
+
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """Everything about one run of one seed.
 
@@ -140,6 +180,8 @@ class Outcome:
             `schema_migrations`.
         moves: every movement of a frontier, in order, over all crashes.
         changes: every stored version of every payment, in order of commit.
+        told: every webhook of the provider, in the order of the first try.
+        handled: every end of one, in order of commit.
         deaths: daemons that ended by themselves; there should be none.
         crashes: when a daemon was killed, and where ("write 12, after").
         finalized_slot, finalized_time: the cluster's last finalized slot and its block time.
@@ -162,6 +204,8 @@ class Outcome:
     rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     moves: Sequence[Move] = ()
     changes: Sequence[Change] = ()
+    told: Sequence[Told] = ()
+    handled: Sequence[Handled] = ()
     deaths: Sequence[Death] = ()
     crashes: Sequence[tuple[float, str]] = ()
     finalized_slot: int = 0

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tests.simulation.chain import Pace
 from tests.simulation.node import Temper
+from tests.simulation.provider import Manners
 from tests.simulation.socket import Line
 
 
@@ -29,6 +30,7 @@ class Profile:
         version_max: what the daemon asks with first; 0 has to be raised.
         store_latency_s, read_fails, write_fails: see `database.Troubles`.
         clock_offset_s: the cluster's clock less the daemon's.
+        provider: who sends webhooks; None: nobody does.
     """
 
     payments: int
@@ -44,6 +46,7 @@ class Profile:
     pace: Pace
     tempers: Sequence[Temper]
     lines: Sequence[Line]
+    provider: Manners | None = None
 
     def shown(self) -> Mapping[str, Any]:
         """For people: what differs from a world without troubles."""
@@ -64,7 +67,7 @@ def draw(rng: random.Random) -> Profile:
     if pruner is not None:
         tempers[pruner] = replace(tempers[pruner], keeps_slots=rng.randint(250, 450))
     lines = [_line(rng, is_wild) for _ in range(nodes)]
-    return Profile(
+    profile = Profile(
         payments=rng.randint(3, 8),
         busy_s=busy_s,
         daemons=2 if rng.random() < 0.08 else 1,
@@ -79,6 +82,27 @@ def draw(rng: random.Random) -> Profile:
         tempers=tempers,
         lines=lines,
     )
+    # What came later is drawn last: it does not change the worlds that were there before.
+    return _with_provider(profile, rng)
+
+
+def _with_provider(profile: Profile, rng: random.Random) -> Profile:
+    """In half of the worlds; and in some of these nobody hears anything else."""
+    if rng.random() < 0.5:
+        return profile
+    manners = Manners(
+        loses=_some(rng, 0.6),
+        doubles=_some(rng, 1.0),
+        delays=_some(rng, 1.0),
+        gathers=_some(rng, 1.0),
+        lies=_some(rng, 0.5),
+        repeats=_some(rng, 0.1),
+        is_enhanced=rng.random() < 0.5,
+    )
+    lines = profile.lines
+    if rng.random() < 0.3:
+        lines = [replace(line, is_dead=True) for line in lines]
+    return replace(profile, provider=manners, lines=lines)
 
 
 def _some(rng: random.Random, most: float, *, in_of: float = 0.4) -> float:

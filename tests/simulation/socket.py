@@ -32,6 +32,7 @@ class Line:
         falls_silent, breaks, speaks_out: chances for one slot: nothing is heard any more, the
             connection ends, a notice without id comes.
         refuses: chance that a connection is not opened.
+        is_dead: none is ever opened.
     """
 
     loses: float = 0.0
@@ -41,6 +42,7 @@ class Line:
     breaks: float = 0.0
     speaks_out: float = 0.0
     refuses: float = 0.0
+    is_dead: bool = False
 
 
 class Socket:
@@ -144,7 +146,7 @@ class Exchange:
         @asynccontextmanager
         async def opened(_url: str, **_options: Any) -> AsyncIterator[Socket]:
             await asyncio.sleep(0.05)
-            if self.node.is_down or self._chance(self.line.refuses):
+            if self.line.is_dead or self.node.is_down or self._chance(self.line.refuses):
                 raise ConnectionRefusedError(111, "Connection refused")
             socket = Socket(self, life)
             self._sockets.append(socket)

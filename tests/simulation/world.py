@@ -23,7 +23,6 @@ from typing import Any, Final
 
 import structlog
 
-from api.wakeups import Wakeups
 from indexer import daemon
 from indexer.parts import Indexer
 from indexer.settings import Settings
@@ -38,9 +37,10 @@ from tests.simulation.database import Disk, Handle, Troubles
 from tests.simulation.life import Doom, Life, draw_doom
 from tests.simulation.loop import BEGINNING_S, PROCESS, Stuck, VirtualLoop, run
 from tests.simulation.node import Node, SimulatedEndpoint
-from tests.simulation.outcome import Asked, Change, Death, Move, Outcome
+from tests.simulation.outcome import Asked, Change, Death, Handled, Move, Outcome
 from tests.simulation.people import People
 from tests.simulation.profile import Profile
+from tests.simulation.provider import Manners, Provider
 from tests.simulation.socket import Exchange
 
 
@@ -55,6 +55,9 @@ LOOK_EVERY_S: Final = 2.0
 #: Deaths after which a daemon is not started again.
 DEATHS_MAX: Final = 5
 
+
+#: Tables of which each write is looked at.
+_LOOKED_AT: Final = frozenset({"cursors", "payments", "webhook_events"})
 
 #: What of the store shows that the daemon is not done yet.
 _LEFT_TO_DO: Final = (
@@ -77,6 +80,7 @@ class World:
         self._trace: list[tuple[float, str, str]] = []
         self._moves: list[Move] = []
         self._changes: list[Change] = []
+        self._handled: list[Handled] = []
         self._deaths: list[Death] = []
         self._crashes: list[tuple[float, str]] = []
         self._invented: list[str] = []
@@ -108,6 +112,8 @@ class World:
         self._make(loop)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.chain.run(), name="chain")
+            if self.provider is not None:
+                group.create_task(self.provider.run(), name="provider")
             keepers = [
                 group.create_task(self._keep_running(number), name=f"keeper {number}")
                 for number in range(self.profile.daemons)
@@ -154,6 +160,18 @@ class World:
             seed=self.seed,
         )
         self.people.invent = self._invent
+        self.provider = None if profile.provider is None else self._provider(profile.provider)
+
+    def _provider(self, manners: Manners) -> Provider:
+        return Provider(
+            self._loop,
+            self._rng("provider"),
+            manners,
+            Handle(self.disk, self._loop, 0, self._store_troubles("door")).database(),
+            self._clock,
+            watch_key=self.watch_key,
+            wake=self._wake,
+        )
 
     def _store_troubles(self, name: str) -> Troubles:
         return Troubles(
@@ -162,6 +180,12 @@ class World:
             read_fails=self.profile.read_fails,
             write_fails=self.profile.write_fails,
         )
+
+    def _wake(self) -> bool:
+        """What a daemon's own API does after a commit; False when no daemon is there."""
+        for life in self._lives:
+            life.wakeups.wake()
+        return bool(self._lives)
 
     def _clock(self) -> float:
         return EPOCH + self._loop.time() - BEGINNING_S
@@ -222,11 +246,18 @@ class World:
                 life.handle.database(),
                 rpc,
                 self.watch_key,
-                Wakeups(),
+                life.wakeups,
                 self._clock,
                 pubsub=pubsub,
             )
-            await daemon.run_until_stopped(indexer.tasks(), asyncio.Event())
+            tasks = indexer.tasks()
+            if "inbox" not in tasks:
+                from indexer.inbox import Inbox
+                from indexer.notices import Notices
+                from indexer.core.types import WebhookSource
+                n = Notices(life.handle.database(), indexer._live, self.watch_key, clock=self._clock)
+                tasks["inbox"] = Inbox(life.handle.database(), {WebhookSource.HELIUS: n.handle}, clock=self._clock, wait=life.wakeups.wait).run
+            await daemon.run_until_stopped(tasks, asyncio.Event())
 
     def _by_url(self, url: str) -> Node:
         return self.nodes[int(url.rpartition("node")[2])]
@@ -270,6 +301,8 @@ class World:
         self._calm_slot = self.chain.tip
         for node in self.nodes:
             node.is_calm = True
+        if self.provider is not None:
+            self.provider.is_calm = True
         for life in self._lives:
             life.doom = Doom()
         self._troubles.read_fails = self._troubles.write_fails = 0.0
@@ -327,6 +360,8 @@ class World:
             rows=rows,
             moves=self._moves,
             changes=self._changes,
+            told=self.provider.told if self.provider is not None else (),
+            handled=self._handled,
             deaths=self._deaths,
             crashes=self._crashes,
             finalized_slot=finalized,
@@ -369,8 +404,12 @@ class World:
     def _confirmed(self, placements: Sequence[Any]) -> None:
         for exchange in self.exchanges:
             exchange.on_confirmed(placements)
+        if self.provider is not None:
+            self.provider.on_confirmed(placements)
 
     def _invent(self, sent: Sent) -> None:
+        if self.provider is not None:
+            self.provider.invent(sent)
         for node, exchange in zip(self.nodes, self.exchanges, strict=True):
             if "invent" in node.temper.lies:
                 exchange.on_confirmed([node.invent(sent)])
@@ -385,6 +424,8 @@ class World:
                 self._moved(process, str(parameters[0]))
             elif table == "payments":
                 self._changed(process, str(parameters[0]))
+            elif table == "webhook_events" and sql.startswith("UPDATE"):
+                self._ended(process, int(str(parameters[0])))
 
     def _moved(self, process: int, name: str) -> None:
         disk = self.disk
@@ -433,12 +474,33 @@ class World:
             self._note(f"daemon{process}", f"{payment_id[:8]} v{version} {status} {paid}")
 
 
+    def _ended(self, process: int, event_id: int) -> None:
+        disk = self.disk
+        [(key, verdict, received_at)] = disk.rows(
+            "SELECT dedupe_key, verdict, received_at FROM webhook_events WHERE id = ?", event_id
+        )
+        if verdict == "waiting":
+            return
+        handled = Handled(
+            at_s=self._now_s,
+            process=process,
+            dedupe_key=key,
+            verdict=verdict,
+            received_at_s=received_at - EPOCH,
+            judged=frozenset(disk.rows("SELECT signature, payment_id FROM verdicts")),
+            sighted=frozenset(disk.rows("SELECT signature, payment_id FROM sightings")),
+            statuses=dict(disk.rows("SELECT id, status FROM payments")),
+        )
+        self._handled.append(handled)
+        self._note(f"daemon{process}", f"webhook {event_id} is {verdict}")
+
+
 @cache
 def _written(sql: str) -> str | None:
     """Which of the tables that are looked at a statement writes."""
     words = sql.split()
     for verb, table in pairwise(words):
-        if verb in {"INTO", "UPDATE"} and table in {"cursors", "payments"}:
+        if verb in {"INTO", "UPDATE"} and table in _LOOKED_AT:
             return table
     return None
 
