@@ -102,7 +102,7 @@ class Inbox:
         if self._store_problem is not None or not self._held_up:
             return self._store_problem
         last = next(reversed(self._held_up.values()))
-        return f"{len(self._held_up)} webhooks are held up, the last one because {last}"
+        return f"webhooks that are held up: {len(self._held_up)}; the last one: {last}"
 
     async def run(self) -> None:
         """Processes for ever."""
@@ -162,7 +162,7 @@ class Inbox:
         except Exception as error:
             # A fault of ours ends the process, as everywhere. But it is counted before: the
             # event shall not be what ends every process after this one as well.
-            log.exception("webhook.fault", event_id=event.id, source=event.source)
+            log.error("webhook.fault", event_id=event.id, source=event.source)
             await self._put_off(event, AxiomError(f"a fault of ours: {type(error).__name__}"))
             raise
         else:

@@ -5,7 +5,8 @@
 
 For people on a terminal, JSON lines everywhere else, always on standard error: standard output
 belongs to a command's result. What other libraries say through `logging` takes the same road.
-The finished line goes through `redact`, whatever field or traceback a secret came in by.
+Every value goes through `redact`, and the finished line once more, whatever field or traceback
+a secret came in by. What is configured as a secret is hidden by its value: `hide`.
 
 INFO: state changed. WARNING: tried again, or found a gap. ERROR: a person must look.
 """
@@ -13,14 +14,18 @@ INFO: state changed. WARNING: tried again, or found a gap. ERROR: a person must 
 import json
 import logging
 import sys
+import traceback
+from collections.abc import Iterable
 from enum import StrEnum
+from functools import partial
+from types import TracebackType
 from typing import Final, TextIO, cast
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 from structlog.typing import FilteringBoundLogger
 
-from indexer.redact import redact
+from indexer.redact import Redactor, redact
 
 
 class LogLevel(StrEnum):
@@ -49,6 +54,15 @@ _TALKATIVE: Final = {
     "httpx2": logging.WARNING,
     "httpcore2": logging.WARNING,
 }
+
+
+#: What this process hides: secrets are those of a process, as its log is.
+_redactor: Final = Redactor()
+
+
+def hide(values: Iterable[str]) -> None:
+    """Hides these values wherever they would stand in a line from now on."""
+    _redactor.add(values)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -84,6 +98,7 @@ def configure(level: LogLevel, format_: LogFormat, stream: TextIO | None = None)
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _redact_values,
                 _renderer(format_, colors=stream.isatty()),
                 _redact_line,
             ],
@@ -95,6 +110,18 @@ def configure(level: LogLevel, format_: LogFormat, stream: TextIO | None = None)
     for name, floor in _TALKATIVE.items():
         logging.getLogger(name).setLevel(max(floor, least))
     logging.captureWarnings(capture=True)
+    sys.excepthook = partial(_last_words, stream)
+
+
+def _last_words(
+    stream: TextIO,
+    kind: type[BaseException],
+    error: BaseException,
+    where: TracebackType | None,
+) -> None:
+    """The traceback of what ends the process, which Python itself would print as it is."""
+    lines = traceback.format_exception(kind, error, where)
+    stream.write(_redactor.text("".join(lines)))
 
 
 def _renderer(format_: LogFormat, *, colors: bool) -> Processor:
@@ -109,6 +136,10 @@ def _to_json(event: EventDict, **_: object) -> str:
     first = {key: event[key] for key in ("timestamp", "level", "event") if key in event}
     # The standard library's encoder: sums of amounts may be larger than the 64 bits of others.
     return json.dumps({**first, **event}, default=repr, ensure_ascii=False, skipkeys=True)
+
+
+def _redact_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {_redactor.text(key): _redactor.value(each) for key, each in event.items()}
 
 
 def _redact_line(_logger: WrappedLogger, _method: str, line: EventDict) -> str:

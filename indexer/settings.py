@@ -7,7 +7,7 @@ real environment wins. An empty value counts as not set. Where a value may carry
 All problems are found before any is reported, so that one start is enough to see them.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,7 +19,7 @@ from indexer.core.types import Currency
 from indexer.environment import PREFIX, Reader, merged, suspicious
 from indexer.errors import ConfigError
 from indexer.log import LogFormat, LogLevel
-from indexer.redact import HIDDEN, redact
+from indexer.redact import HIDDEN, keys_in, redact
 
 
 DAY_S: Final = 86_400
@@ -235,6 +235,13 @@ class Settings:
             owner=self.paymob_owner,
             currency=self.paymob_currency,
         )
+
+    def secret_values(self) -> Iterator[str]:
+        """Every value that must never be printed; of a URL the parts that are keys."""
+        for name in sorted(SECRETS):
+            held: str | tuple[str, ...] | None = getattr(self, name)
+            for value in (held,) if isinstance(held, str) else held or ():
+                yield from keys_in(value) if name.endswith("_urls") else (value,)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], dotenv: Path | None) -> Self:

@@ -144,8 +144,11 @@ CREATE UNIQUE INDEX events_once ON events (payment_id, type)
 CREATE TRIGGER events_are_delivered
 AFTER INSERT ON events
 BEGIN
-    INSERT INTO webhook_deliveries (endpoint_id, event_seq, payment_id, next_try_at, created_at)
-    SELECT id, NEW.seq, NEW.payment_id, NEW.created_at, NEW.created_at FROM webhook_endpoints
+    INSERT INTO webhook_deliveries (
+        endpoint_id, event_seq, payment_id, next_try_at, created_at, asked_at
+    )
+    SELECT id, NEW.seq, NEW.payment_id, NEW.created_at, NEW.created_at, NEW.created_at
+    FROM webhook_endpoints
     WHERE state = 'enabled' AND (
         event_types = '[]'
         OR EXISTS (SELECT 1 FROM json_each(event_types) WHERE value = NEW.type)
@@ -451,6 +454,7 @@ CREATE TABLE webhook_deliveries (
     attempts    INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),  -- since it was last asked for
     next_try_at INTEGER NOT NULL,
     created_at  INTEGER NOT NULL,
+    asked_at    INTEGER NOT NULL,        -- when it was made, or asked for again
     ended_at    INTEGER,                 -- NULL: waiting
     CHECK ((state = 'waiting') = (ended_at IS NULL)),
     CHECK ((event_seq IS NULL) = (payment_id IS NULL)),
@@ -461,12 +465,14 @@ CREATE INDEX webhook_deliveries_by_endpoint ON webhook_deliveries (endpoint_id, 
 
 CREATE INDEX webhook_deliveries_by_payment ON webhook_deliveries (payment_id, id);
 
+CREATE INDEX webhook_deliveries_by_state ON webhook_deliveries (state, created_at);
+
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (endpoint_id, next_try_at, id)
     WHERE state = 'waiting';
 
 CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (ended_at) WHERE ended_at IS NOT NULL;
 
-CREATE INDEX webhook_deliveries_in_order ON webhook_deliveries (endpoint_id, payment_id, id)
+CREATE INDEX webhook_deliveries_in_order ON webhook_deliveries (endpoint_id, payment_id, event_seq)
     WHERE state = 'waiting';
 
 CREATE TABLE webhook_endpoints (

@@ -947,3 +947,210 @@ SELECT value FROM deployment WHERE name = ?;
 
 -- name: deployment_put
 INSERT INTO deployment (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING;
+
+
+-- ------------------------------------------------------------------ webhooks out: their receivers
+
+-- name: webhook_endpoint_create
+INSERT INTO webhook_endpoints (
+    id, url, event_types, description, signing_key, created_at, updated_at
+)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?6
+WHERE (SELECT count(*) FROM webhook_endpoints WHERE state <> 'deleted') < ?7
+RETURNING id;
+
+-- name: webhook_endpoint_rotate
+-- Only if nobody else rotated it since it was read.
+UPDATE webhook_endpoints
+SET old_signing_key = signing_key, old_generation = generation, old_until = ?5,
+    signing_key = ?3, generation = generation + 1, updated_at = ?4
+WHERE id = ?1 AND generation = ?2 AND state <> 'deleted'
+RETURNING id;
+
+-- name: webhook_endpoint_enable
+UPDATE webhook_endpoints
+SET updated_at = CASE state WHEN 'enabled' THEN updated_at ELSE ?2 END,
+    state = 'enabled', state_reason = NULL
+WHERE id = ?1 AND state <> 'deleted'
+RETURNING id;
+
+-- name: webhook_endpoint_end
+UPDATE webhook_endpoints SET state = ?2, state_reason = ?3, updated_at = ?4
+WHERE id = ?1 AND state <> 'deleted' AND state <> ?2
+RETURNING id;
+
+-- name: webhook_deliveries_drop
+-- What waits for a receiver that is not there any more.
+UPDATE webhook_deliveries SET state = 'dropped', ended_at = ?2
+WHERE endpoint_id = ?1 AND state = 'waiting'
+  AND (SELECT state FROM webhook_endpoints WHERE id = ?1) <> 'enabled';
+
+-- name: webhook_endpoint_get
+SELECT id, url, event_types, description, state, state_reason, signing_key, generation,
+    old_signing_key, old_generation, old_until, created_at, updated_at,
+    (SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = webhook_endpoints.id
+        AND state = 'waiting'),
+    (SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = webhook_endpoints.id
+        AND state = 'failed')
+FROM webhook_endpoints WHERE id = ? AND state <> 'deleted';
+
+-- name: webhook_endpoints_listing
+SELECT id, url, event_types, description, state, state_reason, signing_key, generation,
+    old_signing_key, old_generation, old_until, created_at, updated_at,
+    (SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = webhook_endpoints.id
+        AND state = 'waiting'),
+    (SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = webhook_endpoints.id
+        AND state = 'failed')
+FROM webhook_endpoints WHERE state <> 'deleted' ORDER BY created_at, id;
+
+-- name: webhook_endpoints_enabled
+SELECT id, url, event_types, description, state, state_reason, signing_key, generation,
+    old_signing_key, old_generation, old_until, created_at, updated_at
+FROM webhook_endpoints WHERE state = 'enabled' ORDER BY id;
+
+
+-- ----------------------------------------------------------------- webhooks out: their deliveries
+
+-- name: webhook_deliveries_due
+-- What one receiver is to be sent now. An event waits as long as an earlier one of its payment
+-- does: `event_seq`, not `id`, is the order, because deliveries may be made up for later.
+SELECT delivery.id, delivery.attempts,
+    (SELECT count(*) FROM webhook_attempts WHERE delivery_id = delivery.id),
+    coalesce(event.created_at, delivery.created_at), delivery.event_seq, delivery.payment_id,
+    event.type, event.version, event.ordinal, event.data, payment.order_id
+FROM webhook_deliveries AS delivery
+LEFT JOIN events AS event ON event.seq = delivery.event_seq
+LEFT JOIN payments AS payment ON payment.id = delivery.payment_id
+WHERE delivery.endpoint_id = ?1 AND delivery.state = 'waiting' AND delivery.next_try_at <= ?2
+  AND NOT EXISTS (
+      SELECT 1 FROM webhook_deliveries AS earlier
+      WHERE earlier.endpoint_id = ?1 AND earlier.payment_id = delivery.payment_id
+        AND earlier.state = 'waiting' AND earlier.event_seq < delivery.event_seq
+  )
+ORDER BY delivery.next_try_at, delivery.event_seq, delivery.id
+LIMIT ?3;
+
+-- name: webhook_deliveries_next
+SELECT min(next_try_at) FROM webhook_deliveries WHERE endpoint_id = ? AND state = 'waiting';
+
+-- name: webhook_attempt_insert
+INSERT INTO webhook_attempts (delivery_id, number, at, duration_ms, status, problem, response)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (delivery_id, number) DO NOTHING;
+
+-- name: webhook_delivery_end
+-- One that was dropped while it was under way, and arrived all the same, was delivered.
+UPDATE webhook_deliveries SET state = ?2, ended_at = ?3, attempts = attempts + 1
+WHERE id = ?1 AND (state = 'waiting' OR (state = 'dropped' AND ?2 = 'delivered'));
+
+-- name: webhook_delivery_again
+UPDATE webhook_deliveries SET next_try_at = ?2, attempts = attempts + 1
+WHERE id = ?1 AND state = 'waiting';
+
+-- name: webhook_deliveries_hasten
+UPDATE webhook_deliveries SET next_try_at = ?2
+WHERE endpoint_id = ?1 AND state = 'waiting' AND next_try_at > ?2;
+
+-- name: webhook_deliveries_give_up
+-- What a receiver that is not there has not taken for too long.
+UPDATE webhook_deliveries SET state = 'failed', ended_at = ?3
+WHERE endpoint_id = ?1 AND state = 'waiting' AND asked_at < ?2;
+
+-- name: webhook_delivery_redeliver
+UPDATE webhook_deliveries
+SET state = 'waiting', attempts = 0, next_try_at = ?2, asked_at = ?2, ended_at = NULL
+WHERE id = ?1
+  AND (SELECT state FROM webhook_endpoints WHERE id = webhook_deliveries.endpoint_id) = 'enabled'
+RETURNING id;
+
+-- name: webhook_deliveries_make_up
+-- Deliveries of events of which a receiver has none, because it was disabled or not there yet.
+INSERT INTO webhook_deliveries (
+    endpoint_id, event_seq, payment_id, next_try_at, created_at, asked_at
+)
+SELECT endpoint.id, event.seq, event.payment_id, ?3, ?3, ?3
+FROM webhook_endpoints AS endpoint JOIN events AS event
+WHERE endpoint.id = ?1 AND endpoint.state = 'enabled' AND event.created_at >= ?2 AND (
+    endpoint.event_types = '[]'
+    OR EXISTS (SELECT 1 FROM json_each(endpoint.event_types) WHERE value = event.type)
+)
+ORDER BY event.seq
+ON CONFLICT (endpoint_id, event_seq) DO NOTHING;
+
+-- name: webhook_deliveries_revive
+-- Those of events from that time on that were given up or dropped.
+UPDATE webhook_deliveries
+SET state = 'waiting', attempts = 0, next_try_at = ?3, asked_at = ?3, ended_at = NULL
+WHERE endpoint_id = ?1 AND state IN ('failed', 'dropped')
+  AND (SELECT created_at FROM events WHERE seq = event_seq) >= ?2
+  AND (SELECT state FROM webhook_endpoints WHERE id = ?1) = 'enabled';
+
+-- name: webhook_deliveries_waiting_since
+SELECT count(*) FROM webhook_deliveries JOIN events ON events.seq = event_seq
+WHERE endpoint_id = ?1 AND state = 'waiting' AND events.created_at >= ?2;
+
+-- name: webhook_delivery_test
+INSERT INTO webhook_deliveries (endpoint_id, next_try_at, created_at, asked_at)
+SELECT id, ?2, ?2, ?2 FROM webhook_endpoints WHERE id = ?1 AND state = 'enabled'
+RETURNING id;
+
+-- name: webhook_deliveries_prune
+DELETE FROM webhook_deliveries
+WHERE id IN (
+    SELECT id FROM webhook_deliveries
+    WHERE ended_at IS NOT NULL AND ended_at < ?1 ORDER BY ended_at LIMIT ?2
+)
+RETURNING id;
+
+-- name: webhook_deliveries_page
+-- Newest first. The three differ in the index that leads them; NULL leaves a filter out.
+SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, state, attempts,
+    next_try_at, delivery.created_at, ended_at
+FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
+WHERE (?2 IS NULL OR state = ?2) AND (?4 IS NULL OR delivery.id < ?4)
+ORDER BY delivery.id DESC LIMIT ?5;
+
+-- name: webhook_deliveries_page_of_endpoint
+SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, state, attempts,
+    next_try_at, delivery.created_at, ended_at
+FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
+WHERE endpoint_id = ?1 AND (?2 IS NULL OR state = ?2) AND (?4 IS NULL OR delivery.id < ?4)
+ORDER BY delivery.id DESC LIMIT ?5;
+
+-- name: webhook_deliveries_page_of_payment
+SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, state, attempts,
+    next_try_at, delivery.created_at, ended_at
+FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
+WHERE delivery.payment_id = ?3 AND (?1 IS NULL OR endpoint_id = ?1)
+  AND (?2 IS NULL OR state = ?2) AND (?4 IS NULL OR delivery.id < ?4)
+ORDER BY delivery.id DESC LIMIT ?5;
+
+-- name: webhook_delivery_get
+SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, state, attempts,
+    next_try_at, delivery.created_at, ended_at
+FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
+WHERE delivery.id = ?;
+
+-- name: webhook_attempts_of
+SELECT number, at, duration_ms, status, problem, response FROM webhook_attempts
+WHERE delivery_id = ? ORDER BY number;
+
+-- name: webhook_last_attempts
+-- Of each receiver the last attempt at its youngest delivery that has one.
+SELECT endpoint.value, number, at, duration_ms, status, problem, response
+FROM json_each(?1) AS endpoint JOIN webhook_attempts AS attempt
+WHERE attempt.delivery_id = (
+    SELECT delivery.id FROM webhook_deliveries AS delivery
+    WHERE delivery.endpoint_id = endpoint.value
+      AND EXISTS (SELECT 1 FROM webhook_attempts WHERE delivery_id = delivery.id)
+    ORDER BY delivery.id DESC LIMIT 1
+)
+AND attempt.number = (
+    SELECT max(number) FROM webhook_attempts WHERE delivery_id = attempt.delivery_id
+);
+
+-- name: webhook_deliveries_counts
+SELECT state, count(*) FROM webhook_deliveries GROUP BY state;
+
+-- name: webhook_deliveries_oldest
+SELECT min(created_at) FROM webhook_deliveries WHERE state = 'waiting';

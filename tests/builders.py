@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from indexer.core.events import Event, public_state
-from indexer.core.payment import Asset, Payment, State, Terms
+from indexer.core.payment import AnyPayment, Asset, Offer, Payment, State, Terms
 from indexer.core.types import TOKEN_PROGRAM, EventType, Paid, Reason, Status
 from indexer.core.verdict import CreditedLeg, Evidence, Sighting, Verdict
 from tests.instructions import ata, key, signature
@@ -58,7 +58,7 @@ def make_terms(
     )
 
 
-def make_state(status: Status = Status.PENDING, *, terms: Terms, **changes: Any) -> State:
+def make_state(status: Status = Status.PENDING, *, terms: Offer, **changes: Any) -> State:
     """A state that a payment of that status may have; paid in full once it is settled."""
     facts: dict[str, Any] = {"status": status}
     if status in {Status.SETTLED, Status.REFUNDED}:
@@ -160,7 +160,7 @@ def make_sighting(
 
 
 def make_event(
-    payment: Payment,
+    payment: AnyPayment,
     type_: EventType = EventType.CREATED,
     *,
     ordinal: int = 0,

@@ -124,6 +124,7 @@ def _settings(arguments: Namespace, command: Command) -> Settings:
         say(f"warning: {sentence}")
     settings = Settings.from_env(os.environ, env_file)
     log.configure(_level(settings.log_level, command.voice), settings.log_format)
+    log.hide(settings.secret_values())
     return settings
 
 

@@ -1,12 +1,15 @@
 """`webhooks list`, `show` and `redeliver`: what came in, what went out, and both once more."""
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
+import msgspec
+
+from api.deliveries import delivery_body
 from api.webhook_events import event_body
-from indexer.cli import typed
+from indexer.cli import typed, webhook_endpoints, webhooks_sync
 from indexer.cli.command import (
     Command,
     CommandFailed,
@@ -20,6 +23,246 @@ from indexer.cli.payments import payment_id
 from indexer.core.types import WebhookSource, WebhookVerdict
 from indexer.errors import InvalidInput
 from indexer.settings import Settings
-from store import webhook_events
+from store import deliveries, webhook_endpoints as endpoints, webhook_events
 from store.database import Database
-from store.webhook_events import Entry, WebhookEvent
+from store.deliveries import Delivery, DeliveryState
+from store.webhook_events import Entry
+
+
+_PAGE_SIZE: Final = 500
+_LIST_DEFAULT: Final = 50
+_LIST_MAX: Final = 100_000
+
+#: At most 18 digits: every number with as many fits into a column.
+_SUBJECT: Final = re.compile(r"(whe|dlv)_([1-9][0-9]{0,17})", re.ASCII)
+_INBOUND: Final = "whe"
+
+_LIST = """
+    Webhooks that came in, the newest first, and what became of them; among them one line for
+    each source and hour in which something was turned away, with the count. With --sent: what
+    was sent to the receivers of events, and what waits to be sent.
+
+    examples:
+      axiompay webhooks list --verdict failed
+      axiompay webhooks list --payment pay_01jd0000000000000000000000 --json
+      axiompay webhooks list --source helius --since 2026-11-22T00:00:00Z
+      axiompay webhooks list --sent --endpoint we_01jd0000000000000000000000 --state failed
+"""
+_SHOW = """
+    Everything that is known of one of them: of a webhook that came in its body, of a delivery
+    each attempt.
+
+    examples:
+      axiompay webhooks show whe_1042
+      axiompay webhooks show dlv_2077 --json
+"""
+_REDELIVER = """
+    Once more: what came in is processed again, a delivery is sent again, a receiver is sent all
+    events since a time that it has not taken. The indexer does it soon after; it need not run
+    now. Nothing is paid or counted twice.
+
+    examples:
+      axiompay webhooks redeliver whe_1042
+      axiompay webhooks redeliver dlv_2077 dlv_2078
+      axiompay webhooks redeliver --endpoint we_01jd0000000000000000000000 \\
+          --since 2026-11-22T20:00:00Z
+"""
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the three commands, and those of the receivers."""
+    listing = commands.add("list", Command(_list), "what came in, or was sent", _LIST, as_json=True)
+    listing.add_argument("--source", type=WebhookSource, choices=list(WebhookSource))
+    listing.add_argument("--verdict", type=WebhookVerdict, choices=list(WebhookVerdict))
+    for name, help_ in (("--since", "then or later"), ("--until", "before")):
+        listing.add_argument(
+            name, type=typed.unix_s, metavar="TIME", help=f"{help_}; RFC 3339 with a zone"
+        )
+    listing.add_argument("--payment", type=payment_id, metavar="ID", help="about this one")
+    listing.add_argument("--sent", action="store_true", help="what went out instead")
+    listing.add_argument(
+        "--endpoint", type=webhook_endpoints.endpoint_id, metavar="ID", help="sent to this one"
+    )
+    listing.add_argument("--state", type=DeliveryState, choices=list(DeliveryState))
+    add_limit(listing, _LIST_DEFAULT, _LIST_MAX)
+    show = commands.add("show", Command(_show), "show one", _SHOW, as_json=True)
+    show.add_argument("subject", type=_subject, metavar="whe_N|dlv_N")
+    again = commands.add(
+        "redeliver", Command(_redeliver), "process or send again", _REDELIVER, as_json=True
+    )
+    again.add_argument("subjects", type=_subject, metavar="whe_N|dlv_N", nargs="*")
+    again.add_argument("--endpoint", type=webhook_endpoints.endpoint_id, metavar="ID")
+    again.add_argument(
+        "--since", type=typed.unix_s, metavar="TIME", help="with --endpoint; RFC 3339 with a zone"
+    )
+    webhook_endpoints.add_to(commands.group("endpoints", "the receivers of events"))
+    webhooks_sync.add_to(commands)
+
+
+def _subject(text: str) -> tuple[str, int]:
+    match = _SUBJECT.fullmatch(text)
+    if match is None:
+        raise ArgumentTypeError(f"{text!r:.60} is neither whe_N nor dlv_N: see `webhooks list`")
+    return match[1], int(match[2])
+
+
+async def _list(arguments: Namespace, settings: Settings) -> int:
+    wrong = _misused(arguments)
+    if wrong:
+        raise InvalidInput(
+            "webhooks list", f"{', '.join(wrong)} cannot be asked {_where(arguments.sent)}"
+        )
+    if arguments.sent:
+        return await _list_sent(arguments, settings)
+    rows = []
+    async with database_of(settings) as database:
+        async for entry in _entries(database, arguments):
+            if arguments.json:
+                print_json(event_body(entry))
+            else:
+                rows.append(_event_row(entry))
+    if not arguments.json:
+        heads = ("received_at", "id", "source", "kind", "verdict", "repeats", "payments", "detail")
+        print_table(heads, rows)
+    return 0
+
+
+def _misused(arguments: Namespace) -> list[str]:
+    """Filters of the other list."""
+    inbound = ("source", "verdict", "since", "until")
+    outbound = ("endpoint", "state")
+    names = inbound if arguments.sent else outbound
+    return [f"--{name}" for name in names if getattr(arguments, name) is not None]
+
+
+def _where(sent: bool) -> str:
+    return "of what was sent" if sent else "of what came in: add --sent"
+
+
+async def _entries(database: Database, arguments: Namespace) -> AsyncIterator[Entry]:
+    """What the filters let through, the newest first, a page at a time."""
+    left, before = arguments.limit, None
+    while left > 0:
+        page = await webhook_events.page(
+            database,
+            source=arguments.source,
+            verdict=arguments.verdict,
+            since=arguments.since,
+            until=arguments.until,
+            payment_id=arguments.payment,
+            before=before,
+            limit=min(_PAGE_SIZE, left),
+        )
+        for entry in page:
+            yield entry
+        if len(page) < _PAGE_SIZE:
+            return
+        left -= len(page)
+        before = page[-1].id
+
+
+async def _list_sent(arguments: Namespace, settings: Settings) -> int:
+    rows = []
+    async with database_of(settings) as database:
+        async for delivery in _deliveries(database, arguments):
+            if arguments.json:
+                print_json(delivery_body(delivery))
+            else:
+                rows.append(_delivery_row(delivery))
+    if not arguments.json:
+        heads = ("created_at", "id", "endpoint", "type", "payment", "state", "attempts", "next try")
+        print_table(heads, rows)
+    return 0
+
+
+async def _deliveries(database: Database, arguments: Namespace) -> AsyncIterator[Delivery]:
+    left, before = arguments.limit, None
+    while left > 0:
+        page = await deliveries.page(
+            database,
+            endpoint_id=arguments.endpoint,
+            state=arguments.state,
+            payment_id=arguments.payment,
+            before=before,
+            limit=min(_PAGE_SIZE, left),
+        )
+        for delivery in page:
+            yield delivery
+        if len(page) < _PAGE_SIZE:
+            return
+        left -= len(page)
+        before = page[-1].id
+
+
+def _event_row(entry: Entry) -> list[str]:
+    body = event_body(entry)
+    return [
+        body.received_at,
+        body.id,
+        body.source,
+        plain(body.kind),
+        body.verdict,
+        str(body.repeats),
+        " ".join(body.payments) or "-",
+        plain(body.detail or "-"),
+    ]
+
+
+def _delivery_row(delivery: Delivery) -> list[str]:
+    body = delivery_body(delivery)
+    return [
+        body.created_at,
+        body.id,
+        body.endpoint_id,
+        body.type,
+        body.payment_id or "-",
+        body.state,
+        str(body.attempts),
+        body.next_try_at or "-",
+    ]
+
+
+# --------------------------------------------------------------------------------------- one
+
+
+async def _show(arguments: Namespace, settings: Settings) -> int:
+    kind, number = arguments.subject
+    async with database_of(settings) as database:
+        if kind == _INBOUND:
+            event = await webhook_events.get(database, number)
+            body = None if event is None else event_body(event)
+        else:
+            delivery = await deliveries.get(database, number)
+            body = None if delivery is None else delivery_body(delivery)
+    if body is None:
+        raise _nothing(kind, number)
+    if arguments.json:
+        print_json(body)
+        return 0
+    shown = msgspec.to_builtins(body)
+    text, history = shown.pop("body", None), shown.pop("history", [])
+    print_fields([(name, _cell(value)) for name, value in shown.items()])
+    if history:
+        print()
+        heads = ("at", "duration_ms", "status", "problem", "response")
+        print_table(heads, [[_cell(attempt[head]) for head in heads] for attempt in history])
+    if text is not None:
+        print()
+        print(plain(text, of_lines=True))
+    return 0
+
+
+def _nothing(kind: str, number: int) -> CommandFailed:
+    listing = "list" if kind == _INBOUND else "list --sent"
+    return CommandFailed(f"there is no {kind}_{number}; see `axiompay webhooks {listing}`")
+
+
+def _cell(value: object) -> str:
+    """A value as a line: whoever sent it may have written anything."""
+    if value is None or value in ([], {}):
+        return "-"
+    if isinstance(value, list):
+        return plain(" ".join(map(str, value)))
+    if isinstance(value, dict):
+        return plain(", ".join(f"{name}: {each}" for name, each in value.items()))
+    return plain(str(value))

@@ -7,10 +7,11 @@ time. Here is refused what never leads to a receiver, as early as possible.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from indexer.core.addresses import Networks, is_public, literal, may_reach
 from indexer.core.texts import check_line
 from indexer.core.types import EventType
 from indexer.errors import InvalidInput, InvariantError
@@ -37,11 +38,15 @@ _NAME: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", re.ASCII)
 #: `127.1`, `2130706433`, `0x7f.1`: a resolver takes them for addresses.
 _NUMERIC: Final = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)", re.ASCII)
 
-Address = IPv4Address | IPv6Address
-Networks = Sequence[IPv4Network | IPv6Network]
+#: Where services listen that take lines of text from whoever calls, and make something of them:
+#: mail, files, names, terminals, databases, caches, printers.
+PORTS_REFUSED: Final = frozenset((
+    7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 43, 53, 69, 79, 110, 111, 113, 119, 135,
+    137, 139, 143, 161, 179, 389, 427, 445, 465, 512, 513, 514, 515, 540, 548, 563, 587, 601, 631,
+    636, 873, 989, 990, 993, 995, 1433, 1719, 1720, 1723, 2049, 3306, 3389, 5060, 5061, 5432, 5672,
+    5900, 6000, 6379, 6566, 9100, 9200, 9300, 10_080, 11_211, 27_017,
+))  # fmt: skip
 
-#: Hold an IPv4 address in their last 32 bits. Source: RFC 6052; RFC 4291, 2.5.5.1.
-_HOLD_IPV4: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
 _LOOPBACK: Final = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
@@ -141,12 +146,14 @@ def _split(url: str) -> SplitResult:
         raise InvalidInput("url", f"is no URL: {error}") from None
     if port == 0:
         raise InvalidInput("url", "its port is 0, where nobody listens")
+    if port in PORTS_REFUSED:
+        raise InvalidInput("url", f"its port is {port}, where other services than HTTP listen")
     return parts
 
 
 def _check_host(parts: SplitResult, private_networks: Networks) -> None:
     host = (parts.hostname or "").removesuffix(".")
-    address = _literal(host)
+    address = literal(host)
     if address is not None:
         if not may_reach(address, private_networks):
             raise InvalidInput("url", "its address is not public")
@@ -166,39 +173,6 @@ def _check_host(parts: SplitResult, private_networks: Networks) -> None:
         for loop in _LOOPBACK
     ):
         raise InvalidInput("url", "its host is this machine")
-
-
-def _literal(host: str) -> Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
-
-
-def may_reach(address: Address, private_networks: Networks) -> bool:
-    """Whether something may be sent there: to the public, and to what is listed."""
-    return is_public(address) or any(
-        each in network for each in _meant(address) for network in private_networks
-    )
-
-
-def is_public(address: Address) -> bool:
-    """Whether it belongs to everybody's internet, whatever way it is written."""
-    return all(each.is_global and not each.is_multicast for each in _meant(address))
-
-
-def _meant(address: Address) -> list[Address]:
-    """The address, and the IPv4 address that a gateway would make of it."""
-    if isinstance(address, IPv4Address):
-        return [address]
-    inner: list[Address | None] = [address.ipv4_mapped, address.sixtofour]
-    if address.teredo is not None:
-        inner += address.teredo
-    if any(address in network for network in _HOLD_IPV4):
-        inner.append(IPv4Address(int(address) & 0xFFFF_FFFF))
-    if address.ipv4_mapped is not None:
-        return [address.ipv4_mapped]
-    return [address, *(each for each in inner if each is not None)]
 
 
 # ---------------------------------------------------------------------------------- the types

@@ -19,6 +19,7 @@ import structlog
 from yarl import URL
 
 from indexer.errors import ConfigError, InvariantError, SourceUnavailable
+from indexer.redact import secrets_of
 from indexer.sources import wire
 from indexer.sources.gate import Gate
 from indexer.sources.priority import Priority, at, present
@@ -141,7 +142,7 @@ class Endpoint:
         self.behind = False
         self.outcomes: Counter[str] = Counter()
         self._url = URL(url)
-        self._secrets = wire.secrets_of(url)
+        self._secrets = secrets_of(url)
         self._gate = Gate(self.bounds.concurrency, self.bounds.rate)
         self._ids = itertools.count(1)
         self._session: aiohttp.ClientSession | None = None

@@ -13,6 +13,7 @@ the fields of an edit.
 """
 
 import asyncio
+import io
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -169,7 +170,8 @@ class Helius:
             raise InvariantError("Helius is used outside of its `async with`")
         path = f"{self._base.path.rstrip('/')}/v0/webhooks/{quote(webhook_id, safe='')}"
         url = self._base.with_path(path, encoded=True).with_query({"api-key": self._api_key})
-        data = None if body is None else msgspec.json.encode(body)
+        # A file is sent piece by piece, whatever its size.
+        data = None if body is None else io.BytesIO(msgspec.json.encode(body))
         headers = {"Content-Type": "application/json"} if data is not None else {}
         async with self._session.request(
             method, url, data=data, headers=headers, allow_redirects=False

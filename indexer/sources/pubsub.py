@@ -24,6 +24,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from indexer.errors import ConfigError, SourceUnavailable
+from indexer.redact import secrets_of
 from indexer.sources import wire
 from indexer.sources.endpoint import DOWN_LOGGED_EVERY_S
 from indexer.sources.retry import backoff
@@ -184,7 +185,7 @@ class PubSub:
         self.ignored = 0
         self.slot_s = SLOT_S_ASSUMED
         self._url = url
-        self._secrets = wire.secrets_of(url)
+        self._secrets = secrets_of(url)
         self._keys = keys
         self._on_signature = on_signature
         self._on_subscribed = on_subscribed

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -171,8 +171,10 @@ def unreachable(asked: Asked, what: str) -> Fault:
     return Fault(SourceUnavailable(asked.note(what)), rests=True)
 
 
-def retry_after_s(value: str | None, date: str | None) -> float | None:
-    """Seconds that `Retry-After` asks for, at most `RETRY_AFTER_S_MAX`; None when it says none.
+def retry_after_s(
+    value: str | None, date: str | None, *, longest_s: float = RETRY_AFTER_S_MAX
+) -> float | None:
+    """Seconds that `Retry-After` asks for, at most `longest_s`; None when it says none.
 
     A date is counted from the same answer's own `Date`, so that clocks need not agree.
     """
@@ -180,11 +182,11 @@ def retry_after_s(value: str | None, date: str | None) -> float | None:
         return None
     value = value.strip()
     if value.isascii() and value.isdigit():
-        return min(float(value), RETRY_AFTER_S_MAX)
+        return min(float(value), longest_s)
     until, now = _http_date(value), _http_date(date)
     if until is None or now is None:
         return None
-    return min(max(0.0, (until - now).total_seconds()), RETRY_AFTER_S_MAX)
+    return min(max(0.0, (until - now).total_seconds()), longest_s)
 
 
 def logged_url(url: str) -> str:
@@ -196,16 +198,6 @@ def logged_url(url: str) -> str:
     except ValueError:
         return "(no URL)"
     return f"{parts.scheme}://{host}{port}" if parts.scheme and host else "(no URL)"
-
-
-def secrets_of(url: str) -> tuple[str, ...]:
-    """The parts of a URL that may be keys, longest first, as a server might echo them."""
-    parts = urlsplit(url)
-    found = {parts.username or "", parts.password or "", parts.query, *parts.path.split("/")}
-    for pair in parts.query.split("&"):
-        found.add(pair.partition("=")[2])
-    found |= {unquote(secret) for secret in found}
-    return tuple(sorted((secret for secret in found if len(secret) >= 4), key=len, reverse=True))
 
 
 def _http_date(value: str | None) -> datetime | None:

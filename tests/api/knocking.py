@@ -11,8 +11,10 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from indexer.core.paymob import Pins
-from indexer.core.types import Currency
+from indexer.core.types import Currency, WebhookVerdict
+from store import webhook_events
 from store.database import Statement
+from store.webhook_events import WebhookEvent
 from tests.api.running import NOW, Api, running
 
 
@@ -35,6 +37,8 @@ SETTINGS: Final[dict[str, Any]] = {
     "paymob_integration_ids": (INTEGRATION_ID,),
     "paymob_owner": OWNER,
 }
+
+RECEIVED: Final = (200, {"status": "received"})
 
 BODY: Final = json.dumps([{"signature": "5" * 88, "slot": 1, "transaction": {}}]).encode()
 JSON: Final = {"Content-Type": "application/json"}
@@ -194,3 +198,33 @@ async def rows_of(api: Api, table: str) -> list[Any]:
     """Everything that a table holds."""
     [rows] = await api.database.read([Statement(f"SELECT * FROM {table}")])  # noqa: S608 - a name of the test's
     return list(rows)
+
+
+# ------------------------------------------------------------------------------ what came of it
+
+
+async def everything(api: Api) -> list[WebhookEvent]:
+    """All that is stored, the oldest first."""
+    entries = await webhook_events.page(api.database, limit=1_000)
+    found = [await webhook_events.get(api.database, entry.id) for entry in reversed(entries)]
+    return [event for event in found if event is not None]
+
+
+async def events(api: Api) -> list[WebhookEvent]:
+    """The same without samples of what was turned away, which are written now and then."""
+    return [
+        event
+        for event in await everything(api)
+        if event.verdict is not WebhookVerdict.UNAUTHENTICATED
+    ]
+
+
+async def the_event(api: Api) -> WebhookEvent:
+    [event] = await events(api)
+    return event
+
+
+def counted(api: Api) -> dict[tuple[str, str], int]:
+    """What the doors counted, without the zeros."""
+    counts = api.app.state.context.tally.counts
+    return {(str(source), str(outcome)): n for (source, outcome), n in counts.items() if n}

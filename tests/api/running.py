@@ -12,6 +12,7 @@ import aiohttp
 from starlette.applications import Starlette
 
 from api.app import create_app
+from api.cards import CardDesk
 from api.server import listen, serve_on
 from api.wakeups import Wakeups
 from indexer.core import events, settle
@@ -218,19 +219,22 @@ async def make_key(database: Database, name: str, *scopes: str) -> dict[str, str
 
 
 @asynccontextmanager
-async def running(path: Path, *, send_buffer: int = 0, **settings: Any) -> AsyncIterator[Api]:
+async def running(
+    path: Path, *, send_buffer: int = 0, cards: CardDesk | None = None, **settings: Any
+) -> AsyncIterator[Api]:
     """Serves until the block ends.
 
     Args:
         path: folder of the database.
         send_buffer: bytes that the kernel holds for a slow client; 0: as it likes.
+        cards: makes orders that are paid by card; None: not set up.
         settings: fields of Settings.
     """
     async with AsyncExitStack() as stack:
         database = await open_database(f"sqlite:///{path / 'axiom.db'}")
         stack.push_async_callback(database.close)
         await migrate.migrate(database)
-        api = await _start(database, Settings(**(_SETTINGS | settings)), send_buffer)
+        api = await _start(database, Settings(**(_SETTINGS | settings)), send_buffer, cards)
         stack.push_async_callback(_stop, api)
         yield api
 
@@ -242,7 +246,9 @@ _SETTINGS: Final[dict[str, Any]] = {
 }
 
 
-async def _start(database: Database, settings: Settings, send_buffer: int) -> Api:
+async def _start(
+    database: Database, settings: Settings, send_buffer: int, cards: CardDesk | None
+) -> Api:
     clock, chain, wakeups = Clock(), ChainDouble({MERCHANT: wallet(), USDC: mint()}), Wakeups()
     app = create_app(
         database=database,
@@ -251,6 +257,7 @@ async def _start(database: Database, settings: Settings, send_buffer: int) -> Ap
         clock=clock,
         wakeups=wakeups,
         watch_key=WATCH_KEY,
+        cards=cards,
     )
     listening = listen("127.0.0.1", 0)
     if send_buffer:

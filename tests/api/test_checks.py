@@ -10,11 +10,12 @@ from api import checks as checks_module
 from api.checks import Checks
 from indexer.core.types import Status
 from indexer.errors import StoreUnavailable
-from store import payments, reference_checks
+from store import cards, payments, reference_checks
 from store.database import Database, Rows, Statement, open_database
 from store.migrate import migrate
 from tests.api.running import NOW, running
 from tests.builders import make_event, make_payment
+from tests.cards import due_at, make_card_payment, stored_card
 
 
 class Watch:
@@ -74,6 +75,38 @@ async def test_only_open_payments_are_asked_about(status: Status) -> None:
     assert bool(writes.asked) is (status in {Status.PENDING, Status.PROCESSING})
 
 
+@pytest.mark.parametrize("status", Status)
+async def test_of_payments_by_card_also_those_that_failed(status: Status) -> None:
+    writes = Writes()
+
+    await checks(writes, Watch()).ask(make_card_payment(status=status), NOW)
+
+    assert bool(writes.asked) is (status in {Status.PENDING, Status.PROCESSING, Status.FAILED})
+
+
+async def test_an_acquirer_is_asked_less_often_than_a_node() -> None:
+    writes, watch, payment = Writes(), Watch(), make_card_payment()
+    asking = checks(writes, watch)
+
+    for seconds in (0, 0, 10, 19.75, 0.25, 29.75):
+        watch.now += seconds
+        await asking.ask(payment, NOW)
+
+    assert len(writes.asked) == 2, "after 0 and 30 seconds"
+
+
+async def test_a_get_of_a_payment_by_card_has_the_acquirer_asked(tmp_path: Path) -> None:
+    async with running(tmp_path) as api:
+        payment = (await stored_card(api.database, check_at=NOW + 3_600)).payment
+
+        await api.get(f"/api/pay/{payment.terms.id}")
+        assert await due_at(api.database, payment.terms.id) == NOW
+
+        await api.database.write([cards.answered(payment.terms.id, NOW + 3_600)])
+        await api.get(f"/api/pay/{payment.terms.id}")
+        assert await due_at(api.database, payment.terms.id) == NOW + 3_600
+
+
 async def test_one_without_watch_key_is_looked_at_anyway() -> None:
     writes = Writes()
 
@@ -91,7 +124,7 @@ async def test_what_is_remembered_has_a_bound_and_so_has_the_rate(
 
     for number in range(1, 10):
         await asking.ask(make_payment(number), NOW)
-    assert len(writes.asked) == len(asking._asked) == 3
+    assert len(writes.asked) == len(asking._on_chain._asked) == 3
 
     watch.now += 10
     for number in range(1, 10):

@@ -178,6 +178,14 @@ def test_what_was_signed_can_be_split_in_one_way_only(nonce: str, first: int, se
     assert shifted == (nonce, str(NOW), BODY.decode()) or shifted[2][0].isdigit()
 
 
+@pytest.mark.parametrize(("nonce", "moved"), [("n0", "0"), ("n1", "1"), ("n00", "00")])
+def test_no_digit_can_be_moved_from_the_nonce_to_the_time(nonce: str, moved: str) -> None:
+    signed = quicknode_headers(BODY, nonce=nonce)
+
+    with pytest.raises(TurnedAway):
+        check(signed | {"x-qn-nonce": nonce.removesuffix(moved), "x-qn-timestamp": f"{moved}{NOW}"})
+
+
 # ---------------------------------------------------------------------------------- compression
 
 

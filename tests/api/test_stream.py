@@ -8,9 +8,12 @@ import pytest
 
 from api import hub, stream as stream_module
 from api.limits import STREAM_PAGE_SIZE
+from indexer.charging import Charging
+from indexer.core.types import ChargeState
 from store import keys
 from tests.api.running import NOW, Api, make_key, running
 from tests.api.sse import Message, Reader, stream
+from tests.cards import make_news, stored_card
 
 
 def path_of(payment: dict[str, Any]) -> str:
@@ -152,6 +155,45 @@ async def test_an_expired_payment_is_followed_until_its_grace_time_is_over(
         assert await reader.rest() == []
 
     assert await status_of(api, path_of(payment), **{"Last-Event-ID": "2"}) == 204
+
+
+async def test_a_card_that_was_declined_is_not_the_end(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another card may still settle the payment, as late money may."""
+    monkeypatch.setattr(stream_module, "STREAM_HEARTBEAT_S", 0.05)
+    payment = (await stored_card(api.database)).payment
+    path = f"/api/sse/payments/{payment.terms.id}"
+    charging = Charging(api.database, clock=api.clock, wake=api.wakeups.wake)
+
+    async with stream(api.session, path) as reader:
+        assert (await first(reader)).json["provider"] == "paymob"
+        await charging.learn(payment.terms.id, [make_news(1, ChargeState.DECLINED)], NOW)
+        assert (await first(reader)).event == "payment.failed"
+        assert await reader.next() == Message(comment="heartbeat")
+        async with stream(api.session, path, {"Last-Event-ID": "2"}) as late:
+            assert (await first(late)).json["status"] == "failed"
+            await charging.learn(payment.terms.id, [make_news(2)], NOW)
+            for each in (reader, late):
+                assert (await first(each)).event == "payment.settled"
+                assert await each.rest() == []
+
+
+async def test_what_failed_is_over_with_its_grace_time(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "STREAM_HEARTBEAT_S", 0.05)
+    payment = (await stored_card(api.database)).payment
+    charging = Charging(api.database, clock=api.clock, wake=api.wakeups.wake)
+    await charging.learn(payment.terms.id, [make_news(1, ChargeState.DECLINED)], NOW)
+    path = f"/api/sse/payments/{payment.terms.id}"
+
+    async with stream(api.session, path) as reader:
+        await first(reader)
+        api.clock.now = payment.terms.expires_at + payment.terms.grace_s + 1
+        assert await reader.rest() == []
+
+    assert await status_of(api, path, **{"Last-Event-ID": "2"}) == 204
 
 
 async def test_an_unknown_payment_has_no_stream(api: Api) -> None:

@@ -137,7 +137,7 @@ async def test_the_trail_is_filtered(desk: Desk) -> None:
         f"?payment=pay_{'z' * 26}": "",
         f"?cursor=whe_{c}": "ba",
     }.items():
-        assert "".join(names[id] for id in await desk.ids(query)) == expected, query
+        assert "".join(names[each] for each in await desk.ids(query)) == expected, query
 
 
 async def test_the_trail_is_turned_page_by_page(desk: Desk) -> None:

@@ -16,19 +16,18 @@ from api.limits import CALLBACK_BYTES_MAX, WEBHOOK_BYTES_MAX
 from api.tally import DoorOutcome
 from indexer.core import paymob
 from indexer.core.types import WebhookSource, WebhookVerdict
-from store import webhook_events
-from store.webhook_events import WebhookEvent
 from tests import vectors
 from tests.api.knocking import (
     BODY,
-    CARD_TOKEN,
     HELIUS_SECRETS,
-    INTEGRATION_ID,
     JSON,
-    OWNER,
     PAYMOB_SECRETS,
     QUICKNODE_SECRETS,
+    RECEIVED,
     by_browser,
+    counted,
+    events,
+    everything,
     from_helius,
     from_paymob,
     from_quicknode,
@@ -38,6 +37,7 @@ from tests.api.knocking import (
     quicknode_headers,
     redirect_query,
     rows_of,
+    the_event,
     token,
     transaction,
 )
@@ -45,41 +45,12 @@ from tests.api.running import NOW, Api
 
 
 HELIUS, QUICKNODE, PAYMOB = WebhookSource
-RECEIVED = (200, {"status": "received"})
-PAN = "4111111111111111"
 
 
 @pytest.fixture
 async def guarded_api(tmp_path: Path) -> AsyncIterator[Api]:
     async with guarded(tmp_path) as api:
         yield api
-
-
-async def everything(api: Api) -> list[WebhookEvent]:
-    """All that is stored, the oldest first."""
-    entries = await webhook_events.page(api.database, limit=1_000)
-    found = [await webhook_events.get(api.database, entry.id) for entry in reversed(entries)]
-    return [event for event in found if event is not None]
-
-
-async def events(api: Api) -> list[WebhookEvent]:
-    """The same without samples of what was turned away, which are written now and then."""
-    return [
-        event
-        for event in await everything(api)
-        if event.verdict is not WebhookVerdict.UNAUTHENTICATED
-    ]
-
-
-async def the_event(api: Api) -> WebhookEvent:
-    [event] = await events(api)
-    return event
-
-
-def counted(api: Api) -> dict[tuple[str, str], int]:
-    """What the doors counted, without the zeros."""
-    counts = api.app.state.context.tally.counts
-    return {(str(source), str(outcome)): n for (source, outcome), n in counts.items() if n}
 
 
 # --------------------------------------------------------------------------- what is authentic
@@ -385,6 +356,18 @@ async def test_too_much_at_once_is_put_off(
     assert counted(guarded_api) == {("helius", "unavailable"): 1, ("helius", "accepted"): 1}
 
 
+async def test_what_is_unpacked_counts_as_well(
+    guarded_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b"[" + b" " * 10_000 + b"]"
+    monkeypatch.setattr(tally_module, "WEBHOOK_BYTES_AT_ONCE_MAX", len(body) - 1)
+    headers = quicknode_headers(body) | {"Content-Encoding": "gzip"}
+
+    status, found = await knock(guarded_api, "quicknode", gzip.compress(body), headers)
+
+    assert (status, found["code"]) == (503, "busy")
+
+
 # ------------------------------------------------------------------------------------- its form
 
 
@@ -545,113 +528,6 @@ async def test_a_callback_has_one_signature(guarded_api: Api) -> None:
 
     assert found == queries
     assert await events(guarded_api) == []
-
-
-# --------------------------------------------------------------------------------------- Paymob
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"order": 21_750_375, "owner": 4_302_852},
-        {"id": 19_203_646, "integration_id": 54_097_558},
-    ],
-)
-async def test_a_callback_that_is_split_otherwise_is_refused_though_it_is_signed(
-    guarded_api: Api, changes: dict[str, int]
-) -> None:
-    genuine, shifted = transaction(), transaction(**changes)
-    assert paymob_hmac(genuine) == paymob_hmac(shifted)
-
-    answers = [
-        await from_paymob(guarded_api, shifted),
-        await from_paymob(guarded_api, shifted),
-        await by_browser(guarded_api, redirect_query(shifted)),
-    ]
-
-    assert [(status, body["code"]) for status, body in answers] == [(403, "webhook_refused")] * 3
-    event = await the_event(guarded_api)
-    assert (event.verdict, event.repeats) == (WebhookVerdict.REFUSED, 2)
-    assert event.detail is not None
-    assert counted(guarded_api) == {("paymob", "refused"): 3}
-    # And it does not stand in the way of the genuine one.
-    assert await from_paymob(guarded_api, genuine) == RECEIVED
-    assert [e.verdict for e in await events(guarded_api)] == [
-        WebhookVerdict.REFUSED,
-        WebhookVerdict.WAITING,
-    ]
-
-
-async def test_one_genuine_callback_makes_one_refused_row_however_it_is_split(
-    guarded_api: Api,
-) -> None:
-    query = redirect_query(transaction())
-    for digits in range(1, 9):
-        shifted = query.replace("order=217503754", f"order={'217503754'[:digits]}").replace(
-            "owner=302852", f"owner={'217503754'[digits:]}302852"
-        )
-        assert (await by_browser(guarded_api, shifted))[0] == 403
-
-    assert (await the_event(guarded_api)).repeats == 7
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"owner": OWNER + 1},
-        {"integration_id": INTEGRATION_ID + 1},
-        {"currency": "USD"},
-        {"amount_cents": 0},
-        {"created_at": "yesterday"},
-        {"owner": None},
-    ],
-)
-async def test_what_is_not_about_this_deployment_is_refused(
-    guarded_api: Api, changes: dict[str, Any]
-) -> None:
-    assert (await from_paymob(guarded_api, transaction(**changes)))[0] == 403
-
-    event = await the_event(guarded_api)
-    assert event.verdict is WebhookVerdict.REFUSED
-    assert next(iter(changes)) in str(event.detail)
-
-
-async def test_the_collected_callback_is_taken(guarded_api: Api) -> None:
-    vector = vectors.load("hmac.json")["paymob_docs_2024"]
-    assert vector["secret"] == PAYMOB_SECRETS[0]
-    assert vector["hmac"] == paymob_hmac(transaction())
-
-    assert await from_paymob(guarded_api, transaction(), hmac_hex=vector["hmac"]) == RECEIVED
-
-
-async def test_nothing_that_stands_for_a_card_is_stored(guarded_api: Api, tmp_path: Path) -> None:
-    source = {"pan": PAN, "sub_type": "MasterCard", "type": "card"}
-    in_body = transaction(
-        source_data=source, data={"card_num": f"n {PAN}", "secure_hash": "5ecr3t"}
-    )
-    redirect = transaction(id=192_036_466, source_data=source)
-
-    assert await from_paymob(guarded_api, token()) == RECEIVED
-    assert await from_paymob(guarded_api, in_body) == RECEIVED
-    query = redirect_query(redirect, merchant_order_id=PAN, token=CARD_TOKEN)
-    assert await by_browser(guarded_api, query) == RECEIVED
-
-    saved, charged, returned = await events(guarded_api)
-    assert json.loads(saved.body)["obj"]["token"] == "***"
-    assert json.loads(charged.body)["obj"]["source_data"]["pan"] == "************1111"
-    assert b"source_data_pan=%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A1111" in returned.body
-    everything = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    for secret in (PAN, CARD_TOKEN, "5ecr3t", paymob_hmac(token()), *PAYMOB_SECRETS):
-        assert secret.encode() not in everything
-
-
-async def test_a_stored_callback_reads_as_it_came(guarded_api: Api) -> None:
-    callback = transaction(created_at="2024-06-13T11:33:44.592345+03:00", source_data={
-        "pan": None, "sub_type": "CAGG", "type": "cash"})  # fmt: skip
-    await from_paymob(guarded_api, callback)
-
-    event = await the_event(guarded_api)
-    assert paymob.parse_callback(event.body) == paymob.parse_callback(json.dumps(callback).encode())
 
 
 def test_every_outcome_of_a_problem_is_an_outcome() -> None:

@@ -90,7 +90,7 @@ LATER = NOW + 120
         ([charge(R)], Status.REFUNDED),
         ([charge(R), charge(PAID, id=2, at=LATER)], Status.SETTLED),
         ([charge(R), charge(V, id=2, at=LATER)], Status.REFUNDED),
-        ([charge(PAID, amount=4_000)], Status.PENDING),
+        ([charge(PAID, amount=AMOUNT - 1)], Status.PENDING),
         ([charge(PAID, amount=4_000), charge(PAID, amount=6_000, id=2)], Status.SETTLED),
         ([charge(R, amount=4_000)], Status.FAILED),
     ],
@@ -159,6 +159,9 @@ def test_received_is_what_was_ever_paid(charges: list[Charge], paid: Paid, recei
         ([charge(R, at=END + 1)], []),
         ([charge(PAID), charge(PAID, id=2, at=END + 1)], [Reason.PAID_AGAIN]),
         ([charge(R), charge(PAID, id=2, at=END + 1)], [Reason.PAID_AGAIN]),
+        ([charge(R), charge(id=2, at=END + 1, refunded=AMOUNT - 1)], [Reason.PAID_AGAIN]),
+        # One charge of too much is overpaid, and nobody paid twice.
+        ([charge(amount=2 * AMOUNT)], []),
     ],
 )
 def test_a_person_is_asked_about_money_that_is_too_much_or_too_little(
@@ -285,7 +288,7 @@ class Ledger:
 
     @property
     def ids(self) -> set[int]:
-        return {news.number for _, news in self.told}
+        return {news.id for _, news in self.told}
 
     def paid_at(self, id: int) -> int | None:
         times = [at for at, news in self.of(id) if news.was_paid]
@@ -295,7 +298,7 @@ class Ledger:
         return any(news.state in states for _, news in self.of(id))
 
     def left(self, id: int) -> int:
-        if self.paid_at(number) is None or self.says(number, V, R):
+        if self.paid_at(id) is None or self.says(id, V, R):
             return 0
         return AMOUNT - max(news.refunded for _, news in self.of(id))
 

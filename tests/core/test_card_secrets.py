@@ -50,6 +50,12 @@ def test_what_is_no_card_number_stays(text: str) -> None:
     assert masked(text) == text
 
 
+def test_of_ten_check_digits_one_is_right() -> None:
+    for pan in (PAN, "378282246310005", "6304000000000000000"):
+        shown = [masked(f"{pan[:-1]}{digit}") for digit in range(10)]
+        assert [text.startswith("*") for text in shown].count(True) == 1
+
+
 def test_a_callback_without_secrets_stays_as_it_came() -> None:
     body = (
         b'{ "type":"TRANSACTION",\n"obj":{"id":192036465,"amount_cents":1e5,"a":1.50,'

@@ -84,6 +84,8 @@ def test_a_query_is_read_by_name() -> None:
         "d": "café",
     }
     assert decode_query("") == {}
+    assert decode_query("a=" + "x" * (lexemes.QUERY_CHARS_MAX - 2))
+    assert decode_query("&".join(f"a{n}=1" for n in range(lexemes.QUERY_FIELDS_MAX)))
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ def test_a_redirect_says_what_the_callback_says() -> None:
     assert signed_text(callback) == concat
     assert is_signed(callback, digest, [secret])
     assert hmac_of(redirect(transaction(), hmac=digest)) == digest
+    assert (callback.reference, callback.refunded) == ("pay_1", "0")
+    assert replace(callback, kind=CallbackKind.TRANSACTION) == parse_callback(body(transaction()))
 
 
 # ----------------------------------------------------------------------------------- signatures

@@ -189,6 +189,7 @@ def test_what_has_not_the_form_of_it_is_refused(changes: dict[str, Any], field: 
         ({"source_data__pan": ["2346"]}, "source_data.pan"),
         ({"source_data__type": "x" * 257}, "source_data.type"),
         ({"source_data__type": "\ud800"}, "source_data.type"),
+        ({"source_data__type": "\udfff"}, "source_data.type"),
         ({"created_at": {}}, "created_at"),
     ],
 )
@@ -276,6 +277,10 @@ def test_a_redirect_may_name_the_order_in_either_way_or_in_both() -> None:
     ):
         assert other_spelling != query
         assert parse_redirect(other_spelling) == expected
+
+
+def test_a_value_may_be_as_long_as_the_longest() -> None:
+    check_pins(parse_callback(body(transaction(source_data__type="x" * 256))), PINS)
 
 
 @pytest.mark.parametrize("value", ["True", "TRUE", "1", "yes", ""])

@@ -10,8 +10,8 @@ import pytest
 
 from indexer import live as live_module
 from indexer.errors import Conflict, StoreUnavailable
-from indexer.live import AWAITED_MAX, DROPPED_AFTER_BLOCKS, Live
-from indexer.sources.doorbells import Doorbells
+from indexer.live import AWAITED_MAX, DROPPED_AFTER_BLOCKS, SIGHT_ATTEMPTS_MAX, Live
+from indexer.sources.doorbells import Doorbell, Doorbells
 from store.database import Rows, Statement
 from tests.indexer.living import answering, hasten, told
 from tests.indexer.stage import (
@@ -20,7 +20,7 @@ from tests.indexer.stage import (
     forged,
     stage,
 )
-from tests.servers.fake_rpc import eventually, rpc_error
+from tests.servers.fake_rpc import eventually, null, rpc_error
 
 
 SLOT = FINAL_SLOT + 20  # confirmed at the start, and not final
@@ -231,3 +231,77 @@ async def test_one_that_stays_unreadable_is_left_to_the_sweep(
 
         assert await it.letters() == [], "to park is the sweep's business"
         assert await it.events(order) == ["created"]
+
+
+# ---------------------------------------------------------------------- looks that are waited for
+
+
+async def test_a_look_returns_when_what_it_brought_is_stored(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it, answering(it) as (live, _):
+        order = await it.expect()
+        found = it.pay(order, slot=SLOT)
+
+        assert await live.look([Doorbell(found.signature, 0)]) == []
+        assert await it.events(order) == ["created", "detected"]
+
+        it.chain.finalize(SLOT)
+        await told(it, order, "detected", "settled")
+
+
+async def test_a_look_says_what_nobody_knows_yet_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it, answering(it) as (live, _):
+        order = await it.expect()
+        rumour = forged("rumour")
+
+        [unread] = await live.look([Doorbell(rumour, 0), Doorbell(it.pay(order).signature, 0)])
+
+        assert (unread.found.signature, unread.reason) == (rumour, "not_found")
+        await told(it, order, "detected", "settled")
+        assert not live._awaited
+        assert await it.letters() == []
+
+
+async def test_a_look_at_a_node_that_is_a_little_late_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(tmp_path) as it, answering(it, finality=False) as (live, _):
+        order = await it.expect()
+        found = it.pay(order, slot=SLOT)
+        it.node.fail("getTransaction", null(), times=SIGHT_ATTEMPTS_MAX - 1)
+
+        assert await live.look([Doorbell(found.signature, 0)]) == []
+        assert await it.events(order) == ["created", "detected"]
+
+
+async def test_a_look_at_what_shows_nothing_waits_until_it_is_final(tmp_path: Path) -> None:
+    """Too little to be shown, and yet it is to be in the books."""
+    async with stage(tmp_path) as it, answering(it) as (live, _):
+        order = await it.expect()
+        dust = it.pay(order, slot=SLOT, amount=0)
+        bells = [Doorbell(dust.signature, 0)]
+
+        [unread] = await live.look(bells)
+        assert unread.detail == "no node has it finalized"
+
+        it.chain.finalize(SLOT)
+        assert await live.look(bells) == []
+        assert [v.signature for v in (await it.record(order)).verdicts] == [dust.signature]
+        assert await it.events(order) == ["created"]
+
+
+async def test_a_look_at_what_is_judged_already_asks_for_nothing_more(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it, answering(it, finality=False) as (live, _):
+        order = await it.expect()
+        found = it.pay(order)
+        await it.settle(found)
+        asked = len(it.fetched())
+
+        assert await live.look([Doorbell(found.signature, 0)]) == []
+        assert len(it.fetched()) == asked
+        assert not live._awaited
+
+
+async def test_a_look_at_nothing_asks_nobody(tmp_path: Path) -> None:
+    async with stage(tmp_path) as it, answering(it, finality=False) as (live, _):
+        assert await live.look([]) == []
+        assert it.node.calls == []

@@ -22,7 +22,9 @@ from typing import Any, NoReturn
 
 from indexer import daemon, live as live_module
 from indexer.expiry import Expiry
+from indexer.inbox import Inbox
 from indexer.live import Live
+from indexer.notices import Notices
 from indexer.parked import Parked
 from indexer.pipeline import Pipeline
 from indexer.references import References
@@ -48,6 +50,9 @@ STEPS: dict[str, tuple[type, str]] = {
     "final": (Live, "_settle_final"),
     "revert": (Live, "_revert"),
     "retry": (Parked, "retry_due"),
+    "handle": (Notices, "handle"),
+    "look": (Live, "look"),
+    "end": (Inbox, "_end"),
 }
 
 

@@ -166,6 +166,27 @@ async def undated_node(target: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def blind_node(target: str, *, refuses: bool) -> AsyncIterator[str]:
+    """The URL of a node that lists no signatures of any key: it says none, or refuses to.
+
+    Whoever learns of a transaction there was told of it by somebody else.
+    """
+    async with aiohttp.ClientSession() as http:
+
+        async def serve(request: web.Request) -> web.Response:
+            body = await request.json()
+            if body["method"] == "getSignaturesForAddress":
+                error = {"code": -32010, "message": "excluded from account secondary indexes"}
+                said: dict[str, Any] = {"error": error} if refuses else {"result": []}
+                return web.json_response({"jsonrpc": "2.0", "id": body["id"], **said})
+            async with http.post(target, json=body) as response:
+                return web.Response(body=await response.read(), content_type="application/json")
+
+        async with _serving(serve) as url:
+            yield url
+
+
+@asynccontextmanager
 async def silent_socket() -> AsyncIterator[str]:
     """The URL of a WebSocket that accepts everybody and never says a word."""
 

@@ -11,7 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tests.simulation import judge_frontier as frontier, judge_history as history
+from tests.simulation import (
+    judge_frontier as frontier,
+    judge_history as history,
+    judge_inbox as inbox,
+)
 from tests.simulation.case import Case, Row, Rule
 from tests.simulation.outcome import Landed, Outcome
 from tests.simulation.reckoning import Credit
@@ -197,5 +201,8 @@ RULES: Final[Sequence[Rule]] = (
     frontier.the_frontier_is_final,
     frontier.the_frontier_keeps_up,
     frontier.coverage_reaches_the_frontier,
+    inbox.every_webhook_is_kept_once,
+    inbox.every_webhook_comes_to_an_end,
+    inbox.nothing_is_done_unseen,
     nothing_is_left_over,
 )

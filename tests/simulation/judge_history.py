@@ -16,6 +16,8 @@ STATUS_EVENTS: Final[Mapping[str, frozenset[str]]] = {
     "settled": frozenset({"payment.settled"}),
     "expired": frozenset({"payment.expired"}),
     "canceled": frozenset({"payment.canceled"}),
+    "failed": frozenset({"payment.failed"}),
+    "refunded": frozenset({"payment.refunded"}),
 }
 MONEY_EVENTS: Final = frozenset({"payment.partially_paid", "payment.review"})
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from indexer.core.payment import Terms
+from indexer.core.payment import Offer, Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +159,30 @@ class Handled:
     statuses: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sold:
+    """What was true about payments by card. Times are unix seconds.
+
+    Attributes:
+        asked: terms of the payments that were stored, in the order of their creation.
+        page: payment id -> number of the order that its customer could pay.
+        orders: every order that was made, by number.
+        charges: every charge, by number.
+        taken_in: numbers of charges of which a door took in a true callback that says by itself
+            where they stand.
+        answered: (number of an order, when it was asked about) of each answered inquiry.
+        paid: (payment id, version) -> what had truly been paid when that version was stored.
+    """
+
+    asked: Sequence[Offer]
+    page: Mapping[str, int]
+    orders: Mapping[int, Any]
+    charges: Mapping[int, Any]
+    taken_in: frozenset[int]
+    answered: Sequence[tuple[int, float]]
+    paid: Mapping[tuple[str, int], int]
+
+
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """Everything about one run of one seed.
@@ -182,6 +206,7 @@ class Outcome:
         changes: every stored version of every payment, in order of commit.
         told: every webhook of the provider, in the order of the first try.
         handled: every end of one, in order of commit.
+        sold: what was true about cards, in a world that has them.
         deaths: daemons that ended by themselves; there should be none.
         crashes: when a daemon was killed, and where ("write 12, after").
         finalized_slot, finalized_time: the cluster's last finalized slot and its block time.
@@ -206,6 +231,7 @@ class Outcome:
     changes: Sequence[Change] = ()
     told: Sequence[Told] = ()
     handled: Sequence[Handled] = ()
+    sold: Sold | None = None
     deaths: Sequence[Death] = ()
     crashes: Sequence[tuple[float, str]] = ()
     finalized_slot: int = 0

@@ -11,13 +11,11 @@ the same `outcome.digest`.
 """
 
 import asyncio
-import contextvars
 import json
 import random
 import time
-import traceback
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -34,11 +32,12 @@ from tests.instructions import key
 from tests.simulation import profile as profiles
 from tests.simulation.chain import EPOCH, Chain, Sent
 from tests.simulation.database import Disk, Handle, Troubles
-from tests.simulation.life import Doom, Life, draw_doom
-from tests.simulation.loop import BEGINNING_S, PROCESS, Stuck, VirtualLoop, run
+from tests.simulation.life import Life
+from tests.simulation.loop import BEGINNING_S, PROCESS, VirtualLoop, run
 from tests.simulation.node import Node, SimulatedEndpoint
-from tests.simulation.outcome import Asked, Change, Death, Handled, Move, Outcome
+from tests.simulation.outcome import Asked, Change, Handled, Move, Outcome
 from tests.simulation.people import People
+from tests.simulation.processes import Processes
 from tests.simulation.profile import Profile
 from tests.simulation.provider import Manners, Provider
 from tests.simulation.socket import Exchange
@@ -52,9 +51,6 @@ QUIET_S_MAX: Final = 300.0
 #: How long nothing may be left to do before the world ends.
 STILL_S: Final = 11.0
 LOOK_EVERY_S: Final = 2.0
-#: Deaths after which a daemon is not started again.
-DEATHS_MAX: Final = 5
-
 
 #: Tables of which each write is looked at.
 _LOOKED_AT: Final = frozenset({"cursors", "payments", "webhook_events"})
@@ -81,13 +77,8 @@ class World:
         self._moves: list[Move] = []
         self._changes: list[Change] = []
         self._handled: list[Handled] = []
-        self._deaths: list[Death] = []
-        self._crashes: list[tuple[float, str]] = []
         self._invented: list[str] = []
-        self._processes = 0
-        self._is_calm = False
         self._calm_slot = 0
-        self._lives: list[Life] = []
 
     def run(self) -> Outcome:
         """The whole world, from its first slot to its last."""
@@ -115,7 +106,10 @@ class World:
             if self.provider is not None:
                 group.create_task(self.provider.run(), name="provider")
             keepers = [
-                group.create_task(self._keep_running(number), name=f"keeper {number}")
+                group.create_task(
+                    self.processes.keep_running(self._rng(f"keeper {number}")),
+                    name=f"keeper {number}",
+                )
                 for number in range(self.profile.daemons)
             ]
             async with asyncio.timeout(BUSY_S_MAX), asyncio.TaskGroup() as busy:
@@ -124,7 +118,7 @@ class World:
                 busy.create_task(asyncio.sleep(self.profile.busy_s), name="busy")
             self._calm_down()
             is_quiet = await self._quiet()
-            self._end()
+            self.processes.end()
             for task in (*keepers, *loop.of_process(0)):
                 if task is not asyncio.current_task():
                     task.cancel()
@@ -147,7 +141,14 @@ class World:
         ]
         self.chain.listeners = [exchange.on_slot for exchange in self.exchanges]
         self.chain.on_confirmed = self._confirmed
-        self._troubles = self._store_troubles("store")
+        self.processes = Processes(
+            loop,
+            self.disk,
+            self._store_troubles("store"),
+            self._daemon,
+            crashes=profile.crashes,
+            note=self._note,
+        )
         api = Handle(self.disk, loop, 0, self._store_troubles("api"))
         self.people = People(
             loop,
@@ -170,7 +171,7 @@ class World:
             Handle(self.disk, self._loop, 0, self._store_troubles("door")).database(),
             self._clock,
             watch_key=self.watch_key,
-            wake=self._wake,
+            wake=self.processes.wake,
         )
 
     def _store_troubles(self, name: str) -> Troubles:
@@ -181,48 +182,10 @@ class World:
             write_fails=self.profile.write_fails,
         )
 
-    def _wake(self) -> bool:
-        """What a daemon's own API does after a commit; False when no daemon is there."""
-        for life in self._lives:
-            life.wakeups.wake()
-        return bool(self._lives)
-
     def _clock(self) -> float:
         return EPOCH + self._loop.time() - BEGINNING_S
 
     # ------------------------------------------------------------------------------ running
-
-    async def _keep_running(self, number: int) -> None:
-        """Starts a daemon again and again, as whoever runs it does."""
-        rng = self._rng(f"keeper {number}")
-        crashes = self.profile.crashes
-        while len(self._deaths) < DEATHS_MAX:
-            doom = Doom() if self._is_calm or not crashes else draw_doom(rng)
-            crashes -= 1 if crashes else 0
-            await self._one_life(doom)
-            if not self._is_calm:
-                await asyncio.sleep(rng.choice((0.1, 2.0, 5.0, 30.0)) * rng.random())
-
-    async def _one_life(self, doom: Doom) -> None:
-        self._processes += 1
-        process = self._processes
-        handle = Handle(self.disk, self._loop, process, self._troubles)
-        life = Life(process, handle, doom, partial(self._crashed, process))
-        self._lives.append(life)
-        self._note(f"daemon{process}", f"starts, {doom}")
-        if doom.after_s is not None:
-            self._loop.call_later(doom.after_s, self._time_is_up, life)
-        context = contextvars.copy_context()
-        context.run(PROCESS.set, process)
-        task = self._loop.create_task(self._daemon(life), name=f"daemon{process}", context=context)
-        ended = self._loop.create_task(life.ended.wait(), name="ended")
-        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        if not life.is_over:
-            life.handle.die()
-            self._died(process, task)
-        await self._bury(process)
-        self._lives.remove(life)
 
     async def _daemon(self, life: Life) -> None:
         """What `daemon.run` does, less the API."""
@@ -250,62 +213,23 @@ class World:
                 self._clock,
                 pubsub=pubsub,
             )
-            tasks = indexer.tasks()
-            if "inbox" not in tasks:
-                from indexer.inbox import Inbox
-                from indexer.notices import Notices
-                from indexer.core.types import WebhookSource
-                n = Notices(life.handle.database(), indexer._live, self.watch_key, clock=self._clock)
-                tasks["inbox"] = Inbox(life.handle.database(), {WebhookSource.HELIUS: n.handle}, clock=self._clock, wait=life.wakeups.wait).run
-            await daemon.run_until_stopped(tasks, asyncio.Event())
+            await daemon.run_until_stopped(indexer.tasks(), asyncio.Event())
 
     def _by_url(self, url: str) -> Node:
         return self.nodes[int(url.rpartition("node")[2])]
-
-    async def _bury(self, process: int) -> None:
-        """Cancels every task of a dead process until none is left."""
-        for _ in range(100):
-            tasks = self._loop.of_process(process)
-            if not tasks:
-                return
-            for task in tasks:
-                task.cancel()
-            for _ in range(20):
-                await asyncio.sleep(0)
-        names = [task.get_name() for task in self._loop.of_process(process)]
-        raise Stuck(f"tasks that cannot be cancelled: {names}")
-
-    def _time_is_up(self, life: Life) -> None:
-        if not self._is_calm:
-            life.crash("its time was up")
-
-    def _crashed(self, process: int, where: str) -> None:
-        self._note(f"daemon{process}", f"killed: {where}")
-        self._crashes.append((self._now_s, where))
-
-    def _died(self, process: int, task: "asyncio.Task[None]") -> None:
-        error = None if task.cancelled() else task.exception()
-        problem = "it was cancelled" if task.cancelled() else f"{error!r}"
-        lines = [] if error is None else traceback.format_exception(error)
-        self._note(f"daemon{process}", f"died: {problem}")
-        self._deaths.append(
-            Death(at_s=self._now_s, process=process, problem=problem, traceback="".join(lines))
-        )
 
     # ------------------------------------------------------------------------------- ending
 
     def _calm_down(self) -> None:
         """From now on nothing goes wrong any more."""
         self._note("world", "is calm")
-        self._is_calm = self.chain.is_calm = True
+        self.chain.is_calm = True
         self._calm_slot = self.chain.tip
         for node in self.nodes:
             node.is_calm = True
         if self.provider is not None:
             self.provider.is_calm = True
-        for life in self._lives:
-            life.doom = Doom()
-        self._troubles.read_fails = self._troubles.write_fails = 0.0
+        self.processes.calm_down()
 
     async def _quiet(self) -> bool:
         """Waits until nothing has been left to do for a while; False: that never came."""
@@ -338,10 +262,6 @@ class World:
             and placement.block_time <= asked.terms.expires_at + asked.terms.grace_s
         )
 
-    def _end(self) -> None:
-        for life in self._lives:
-            life.handle.die()
-
     def _outcome(self, is_quiet: bool) -> Outcome:
         placements = sorted(self.chain.all_placements(), key=lambda p: (p.slot, p.index))
         rows = self.disk.dump()
@@ -362,8 +282,8 @@ class World:
             changes=self._changes,
             told=self.provider.told if self.provider is not None else (),
             handled=self._handled,
-            deaths=self._deaths,
-            crashes=self._crashes,
+            deaths=self.processes.deaths,
+            crashes=self.processes.crashes,
             finalized_slot=finalized,
             finalized_time=block.time if block is not None else 0,
             ended_at_s=self._now_s,
@@ -472,7 +392,6 @@ class World:
         if last is None or last.version != version:
             self._changes.append(change)
             self._note(f"daemon{process}", f"{payment_id[:8]} v{version} {status} {paid}")
-
 
     def _ended(self, process: int, event_id: int) -> None:
         disk = self.disk

@@ -15,9 +15,22 @@ from store.queries import QUERIES
 STORE = Path(store.__file__ or "").parent
 
 #: Tables that stay small by nature: reading them whole is what their queries are for.
-SMALL = {"replays", "sightings", "dead_letters", "api_keys", "health", "measures"}
-#: Count along an index: every payment, and those in review.
-COUNTS = {"payment_counts", "payments_in_review_count"}
+SMALL = {
+    "replays",
+    "sightings",
+    "dead_letters",
+    "api_keys",
+    "health",
+    "measures",
+    "webhook_endpoints",
+}
+#: Count along an index.
+COUNTS = {
+    "payment_counts",
+    "payments_in_review_count",
+    "webhook_event_counts",
+    "webhook_deliveries_counts",
+}
 #: An audit looks at every event once: that is what it is for.
 WHOLE = {"audit_log", "audit_log_holes"}
 #: Read along an index and stop at their limit.

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from indexer.errors import SourceError, SourceRejected, SourceUnavailable
+from indexer.redact import secrets_of
 from indexer.sources import wire
 from tests import vectors
 
@@ -214,7 +215,7 @@ def test_a_logged_url_shows_the_host_only(url: str, expected: str) -> None:
 )
 @pytest.mark.parametrize("echo", ["bad key sekrit/key", "bad key sekrit%2Fkey"])
 def test_a_key_that_a_server_echoes_is_not_repeated(url: str, echo: str) -> None:
-    asked = wire.Asked("getSlot", wire.logged_url(url), wire.secrets_of(url))
+    asked = wire.Asked("getSlot", wire.logged_url(url), secrets_of(url))
 
     error = wire.refused(asked, {"code": -32602, "message": echo}).error
 

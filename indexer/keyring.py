@@ -1,0 +1,89 @@
+"""The keys that the secrets of receivers are derived from: as configured, or kept in a file.
+
+Without a setting, one key is made at the first start and kept beside the database, readable by its
+owner only. It is not in the database, so that a copy of that lets nobody forge a webhook.
+"""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from indexer.core.standard_webhooks import SigningKey, signing_key
+from indexer.errors import ConfigError
+from indexer.settings import Settings
+from store.database import path_of
+
+
+log = structlog.get_logger(__name__)
+
+_KEY_BYTES: Final = 32
+_FILE_BYTES_MAX: Final = 4096
+_KEY_CHARS_MIN: Final = 32
+_SETTING: Final = "AXIOM_WEBHOOK_SIGNING_KEYS"
+
+
+def load(settings: Settings) -> tuple[SigningKey, ...]:
+    """The keys, the one that makes new secrets first.
+
+    Raises:
+        ConfigError: the file cannot be read or made, holds no key, or others may read it.
+    """
+    if settings.webhook_signing_keys:
+        return tuple(map(signing_key, settings.webhook_signing_keys))
+    database = path_of(settings.database_url)
+    path = database.with_name(f"{database.name}.key")
+    try:
+        _make(path)
+        return (signing_key(_read(path)),)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        problem = f"{_SETTING} is not set, and {path}, where the key is kept, cannot be used"
+        raise ConfigError((f"{problem}: {reason}",)) from error
+
+
+def _make(path: Path) -> None:
+    """Writes a new key, whole or not at all, unless there is one; two at once make one."""
+    if path.exists():
+        return
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_urlsafe(_KEY_BYTES).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)  # refuses to replace one that came in between
+        _keep(path.parent)
+    except FileExistsError:
+        return
+    else:
+        log.info("signing_key.made", path=str(path))
+    finally:
+        draft.unlink()
+
+
+def _keep(folder: Path) -> None:
+    """Has the folder's new entry survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        content = file.read(_FILE_BYTES_MAX + 1)
+    if stat.S_IMODE(mode) & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError((f"{path} may be read by others: `chmod 600 {path}`",))
+    text = content.decode().strip()
+    if not _KEY_CHARS_MIN <= len(text) < _FILE_BYTES_MAX:
+        raise ConfigError(
+            (f"{path} holds no key of {_KEY_CHARS_MIN} characters or more: restore it",)
+        )
+    return text

@@ -1,0 +1,134 @@
+"""The books of payments by card: what is stored follows from the charges, or it is named."""
+
+from pathlib import Path
+
+import pytest
+
+from indexer import card_audit
+from indexer.card_audit import audit_cards
+from indexer.core import events, settle
+from indexer.core.payment import CardPayment
+from store import everything, payments
+from store.database import Statement
+from tests.builders import NOW, make_event, make_payment
+from tests.cards import EXPIRES_IN_S
+from tests.indexer.acquiring import Acquiring, acquiring
+
+
+ALWAYS = NOW + 10**7
+
+
+async def differences(it: Acquiring, *, since: int = 0) -> list[tuple[str, str]]:
+    """What differs, and where."""
+    report = await audit_cards(it.database, since=since, clock=lambda: ALWAYS)
+    return [(each.what, each.payment_id) for each in report.differences]
+
+
+async def lived(it: Acquiring) -> dict[str, CardPayment]:
+    """One payment for each thing that may become of one."""
+    names = (
+        "open", "begun", "declined", "settled", "twice", "partly", "refunded", "voided",
+        "voided at once", "expired", "late", "too late", "canceled", "paid after", "given back",
+    )  # fmt: skip
+    made = {name: await it.expect() for name in names}
+
+    def id_of(name: str) -> str:
+        return made[name].terms.id
+
+    await it.fake.begin(id_of("begun"))
+    await it.fake.decline(id_of("declined"))
+    for name in ("settled", "twice", "twice", "partly", "refunded", "voided"):
+        await it.fake.pay(id_of(name))
+    await it.told()
+    for name in ("canceled", "paid after", "given back"):
+        record = await it.record(made[name])
+        after = settle.cancel(record.payment, NOW + 1)
+        change = events.of_change(record.payment, after, NOW + 1)
+        await it.database.write(everything.save(record, after, events=change, now=NOW + 1))
+    await it.fake.refund(it.fake.order(id_of("partly")).transactions[0], 100)
+    await it.fake.refund(it.fake.order(id_of("refunded")).transactions[0])
+    await it.fake.void(it.fake.order(id_of("voided")).transactions[0])
+    await it.fake.pay(id_of("paid after"))
+    back = await it.fake.pay(id_of("given back"))
+    await it.told()
+    await it.fake.refund(back)
+    await it.told()
+    at_once = await it.fake.pay(id_of("voided at once"))
+    it.fake.held.clear()
+    await it.fake.void(at_once)
+    await it.told()
+    it.clock.now = NOW + EXPIRES_IN_S + 30
+    for name in ("expired", "late", "too late"):
+        await it.check(made[name])
+    await it.fake.pay(id_of("late"))
+    await it.told()
+    it.clock.now += 10**6
+    await it.fake.pay(id_of("too late"))
+    await it.told()
+    return made
+
+
+async def test_whatever_became_of_a_payment_follows_from_its_charges(tmp_path: Path) -> None:
+    async with acquiring(tmp_path) as it:
+        made = await lived(it)
+        order = make_payment()
+        await it.database.write(payments.insert(order, make_event(order)))
+        statuses = {await it.status(payment) for payment in made.values()}
+
+        report = await audit_cards(it.database, since=0, clock=lambda: ALWAYS)
+
+        assert report.differences == []
+        assert report.payments == len(made)
+        assert statuses == {
+            "pending", "processing", "failed", "settled", "refunded", "expired", "canceled",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "sql", "what"),
+    [
+        ("settled", "UPDATE payments SET received = '1' WHERE id = ?", "payment.received"),
+        ("settled", "UPDATE payments SET late = 1 WHERE id = ?", "payment.late"),
+        ("settled", "UPDATE payments SET review = '[\"paid_again\"]' WHERE id = ?", "payment.review"),
+        ("twice", "UPDATE payments SET review = '[]' WHERE id = ?", "payment.review"),
+        ("settled", "UPDATE payments SET settled_at = 1 WHERE id = ?", "payment.settled_at"),
+        ("open", "UPDATE payments SET status = 'settled', settled_at = 1 WHERE id = ?", "payment.status"),
+        ("open", "UPDATE payments SET status = 'failed' WHERE id = ?", "payment.status"),
+        ("settled", "UPDATE payments SET paid = 'over' WHERE id = ?", "payment.paid"),
+        ("settled", "UPDATE charges SET state = 'declined', paid_at = NULL WHERE payment_id = ?", "payment.status"),
+        ("settled", "UPDATE charges SET refunded = '4999' WHERE payment_id = ?", "payment.review"),
+        ("settled", "DELETE FROM charges WHERE payment_id = ?", "payment.status"),
+        ("settled", "DELETE FROM events WHERE payment_id = ? AND version = 2", "event"),
+        ("open", "DELETE FROM events WHERE payment_id = ?", "event"),
+        ("open", "UPDATE payments SET amount = '1' WHERE id = ?", "payment.amount"),
+    ],
+)  # fmt: skip
+async def test_what_was_changed_by_hand_is_named(
+    tmp_path: Path, name: str, sql: str, what: str
+) -> None:
+    async with acquiring(tmp_path) as it:
+        id_ = (await lived(it))[name].terms.id
+        for trigger in ("charges_stay", "events_stay", "payments_terms_are_final"):
+            await it.database.write([Statement(f"DROP TRIGGER {trigger}")])
+        await it.database.write([Statement(sql, (id_,))])
+
+        found = await differences(it)
+
+        assert (what, id_) in found
+        assert {payment_id for _, payment_id in found} == {id_}
+
+
+async def test_only_payments_of_the_time_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_audit, "PAYMENTS_AT_ONCE", 2)
+    async with acquiring(tmp_path) as it:
+        for second in range(5):
+            await it.expect(created_at=NOW + second)
+
+        async def looked_at(since: int, until: int) -> int:
+            report = await audit_cards(it.database, since=since, clock=lambda: until)
+            return report.payments
+
+        assert await looked_at(0, ALWAYS) == 5
+        assert await looked_at(NOW + 1, NOW + 3) == 3
