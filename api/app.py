@@ -29,6 +29,7 @@ from api.shell import FailSafe, Shell
 from api.tally import Tally
 from api.wakeups import Wakeups
 from indexer.core.creation import Policy
+from indexer.core.standard_webhooks import SigningKey
 from indexer.settings import Settings
 from store.database import Database
 
@@ -42,6 +43,7 @@ def create_app(
     wakeups: Wakeups,
     watch_key: str,
     cards: CardDesk | None = None,
+    signing_keys: Sequence[SigningKey] = (),
 ) -> Starlette:
     """The API over a database whose schema is current.
 
@@ -53,6 +55,7 @@ def create_app(
         wakeups: woken after each commit of this process.
         watch_key: base58 of the key that stands beside each payment's reference.
         cards: makes orders that are paid by card; None: no payments by card.
+        signing_keys: what the secrets of receivers are derived from, the first one for new ones.
     """
     policy = Policy(
         recipient=settings.recipient,
@@ -83,6 +86,8 @@ def create_app(
         qr_codes=QrCodes(),
         requests=requests,
         doors=doors_of(settings),
+        signing_keys=tuple(signing_keys),
+        private_networks=settings.webhook_private_networks,
         tally=Tally(database, clock),
         started_at=int(clock()),
         openapi=msgspec.json.encode(openapi.document(settings.public_url)),

@@ -17,7 +17,9 @@ from api.qr import QrCodes
 from api.requests import Requests
 from api.tally import Tally
 from api.wakeups import Wakeups
+from indexer.core.addresses import Networks
 from indexer.core.creation import Policy
+from indexer.core.standard_webhooks import SigningKey
 from store.database import Database
 
 
@@ -30,6 +32,8 @@ class Context:
         policy: what the deployment allows a payment to be.
         cards: makes orders that are paid by card; None: not set up.
         doors: what opens the doors for webhooks.
+        signing_keys: what the secrets of receivers are derived from, the first one for new ones.
+        private_networks: that receivers may be in although they are not public.
         tally: what came to them.
         started_at: unix seconds, when the API was made: nothing is known of the time before.
         openapi: the document that describes the API, as JSON.
@@ -48,6 +52,8 @@ class Context:
     qr_codes: QrCodes
     requests: Requests
     doors: Doors
+    signing_keys: tuple[SigningKey, ...]
+    private_networks: Networks
     tally: Tally
     started_at: int
     openapi: bytes

@@ -60,7 +60,8 @@ CALLS: Final[tuple[Call, ...]] = (
         access=needs("payments:write"),
         handler=payments.create,
         summary="Create a payment",
-        description="Answers with the payment and its Solana Pay URL once both are stored. "
+        description="Answers with the payment once it is stored: with its Solana Pay URL, or, "
+        "by card, with the page at Paymob on which the customer pays. "
         "Repeat a request whose answer was lost with the same `Idempotency-Key` and the same "
         "body: the first answer comes again, and there is still one payment. Keys are kept for "
         "at least 24 hours. A request that was refused may be corrected and sent again with the "
@@ -86,7 +87,7 @@ CALLS: Final[tuple[Call, ...]] = (
                 },
             )
         },
-        problems=(400, 408, 409, 413, 415, 422),
+        problems=(400, 408, 409, 413, 415, 422, 502),
     ),
     Call(
         method="GET",
@@ -167,7 +168,8 @@ CALLS: Final[tuple[Call, ...]] = (
         access=PUBLIC,
         handler=payments.qr_svg,
         summary="Draw a payment's QR code",
-        description="The Solana Pay URL as a picture, for wallets to scan.",
+        description="The Solana Pay URL as a picture, for wallets to scan; by card the URL of "
+        "the page at Paymob, to go on with on a phone.",
         parameters=(_ID,),
         answers={200: Answer(description="The picture.", media_type=SVG)},
         problems=(404,),

@@ -91,8 +91,11 @@ def listen(host: str, port: int) -> socket.socket:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         problem = f"AXIOM_HOST, AXIOM_PORT: {host}, port {port}, {reason}"
         raise ConfigError((problem,)) from error
-    # A client that has vanished, or never reads, is dropped by the kernel (accepted connections
-    # inherit this): the server could only wait for it.
+    # Accepted connections inherit both. An answer is written in two pieces, and the second one is
+    # not to wait until the client has acknowledged the first: that takes 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A client that has vanished, or never reads, is dropped by the kernel: the server could only
+    # wait for it.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
     return listening

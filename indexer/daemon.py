@@ -16,12 +16,15 @@ import structlog
 from api.app import create_app
 from api.server import serve
 from api.wakeups import Wakeups
+from indexer import keyring
 from indexer.core import creation
 from indexer.core.account import Account
 from indexer.errors import InvariantError
 from indexer.parts import Indexer, Tasks
 from indexer.settings import Settings
 from indexer.sources.endpoint import Bounds
+from indexer.sources.helius import Helius
+from indexer.sources.outside import Outside
 from indexer.sources.paymob import Paymob
 from indexer.sources.paymob_wire import Account as CardAccount
 from indexer.sources.priority import Priority, at
@@ -79,6 +82,7 @@ async def run(
                 quorum=settings.verify_quorum,
             )
         )
+        keys = keyring.load(settings)
         paymob = None
         if settings.takes_cards:
             paymob = await stack.enter_async_context(Paymob(CardAccount.of(settings)))
@@ -86,7 +90,24 @@ async def run(
         wakeups = Wakeups()
         tasks: Tasks = {}
         if indexer:
-            parts = Indexer(settings, database, rpc, watch_key, wakeups, clock, acquirer=paymob)
+            sender = await stack.enter_async_context(Outside(settings.webhook_private_networks))
+            helius = None
+            if settings.helius_api_key is not None:
+                helius = await stack.enter_async_context(
+                    Helius(settings.helius_api_url, settings.helius_api_key)
+                )
+            parts = Indexer(
+                settings,
+                database,
+                rpc,
+                watch_key,
+                wakeups,
+                clock,
+                sender=sender,
+                keys=keys,
+                acquirer=paymob,
+                helius=helius,
+            )
             tasks |= parts.tasks()
         if api:
             app = create_app(
@@ -97,6 +118,7 @@ async def run(
                 wakeups=wakeups,
                 watch_key=watch_key,
                 cards=paymob,
+                signing_keys=keys,
             )
             tasks["api"] = partial(
                 serve, app, settings.host, settings.port, stop=stop, on_ready=on_ready

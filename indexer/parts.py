@@ -1,18 +1,22 @@
 """All parts that watch the chain, wired together: what runs, what is wrong, what is counted."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import structlog
 
 from api.wakeups import Wakeups
 from indexer.cards import Acquirer, Cards
 from indexer.cluster import SameCluster
+from indexer.core.standard_webhooks import SigningKey
 from indexer.core.types import WebhookSource
+from indexer.deliveries import Deliveries
 from indexer.errors import StoreUnavailable
-from indexer.inbox import Handler, Inbox
+from indexer.helius import Upkeep
+from indexer.inbox import Inbox
 from indexer.live import Live
 from indexer.notices import Notices
 from indexer.parked import Parked
@@ -23,6 +27,8 @@ from indexer.settings import Settings
 from indexer.sources import wire
 from indexer.sources.doorbells import Doorbells
 from indexer.sources.heads import Heads
+from indexer.sources.helius import Helius
+from indexer.sources.outside import Sender
 from indexer.sources.pubsub import PubSub
 from indexer.sources.rpc import Rpc
 from indexer.survey import Surveyor
@@ -43,6 +49,17 @@ Start = Callable[[], Awaitable[object]]
 Tasks = dict[str, Start]
 
 
+class Part(Protocol):
+    """Something that runs for ever and can say what is wrong."""
+
+    @property
+    def problem(self) -> str | None:
+        """None when it is well."""
+
+    async def run(self) -> object:
+        """Never ends by itself."""
+
+
 class Indexer:
     """Everything that watches the chain; runs as the tasks that `tasks` names."""
 
@@ -55,7 +72,11 @@ class Indexer:
         wakeups: Wakeups,
         clock: Callable[[], float],
         *,
+        sender: Sender,
+        keys: Sequence[SigningKey],
         acquirer: Acquirer | None = None,
+        helius: Helius | None = None,
+        draw: Callable[[], float] = random.random,
         pubsub: Callable[..., PubSub] = PubSub,
     ) -> None:
         """Nothing runs yet.
@@ -67,7 +88,11 @@ class Indexer:
             watch_key: the deployment's own.
             wakeups: told of every commit.
             clock: unix seconds.
+            sender: posts webhooks.
+            keys: what the secrets of receivers are derived from.
             acquirer: tells of charges; None: no payments by card.
+            helius: where a webhook is kept as wanted; None: nowhere.
+            draw: 0 … 1, at random.
             pubsub: makes the subscription to one URL.
         """
         self._database = database
@@ -93,16 +118,33 @@ class Indexer:
             on_overflow=lambda slot: sweeper.missed(slot, None, GapReason.OVERFLOW)
         )
         self._live = Live(database, rpc, pipeline, self._doorbells, clock=clock)
-        self._cards = _cards(settings, database, acquirer, clock=clock, wake=wakeups.wake)
         notices = Notices(database, self._live, watch_key, clock=clock)
-        of_chain: dict[WebhookSource, Handler] = {
-            WebhookSource.HELIUS: notices.handle,
-            WebhookSource.QUICKNODE: notices.handle,
-        }
-        self._inbox = Inbox(database, of_chain, clock=clock, wait=wakeups.wait)
-        # By itself: cards are taken also while nobody says which cluster this is.
-        of_cards = {} if self._cards is None else {WebhookSource.PAYMOB: self._cards.handle}
-        self._callbacks = Inbox(database, of_cards, clock=clock, wait=wakeups.wait)
+        self._inbox = Inbox(
+            database,
+            {WebhookSource.HELIUS: notices.handle, WebhookSource.QUICKNODE: notices.handle},
+            clock=clock,
+            wait=wakeups.wait,
+        )
+        self._options: dict[str, Part] = {}
+        if acquirer is not None and (pins := settings.paymob_pins) is not None:
+            cards = Cards(database, acquirer, pins=pins, clock=clock, wake=wakeups.wake)
+            # An inbox by itself: cards are taken also while nobody says which cluster this is.
+            callbacks = Inbox(
+                database, {WebhookSource.PAYMOB: cards.handle}, clock=clock, wait=wakeups.wait
+            )
+            self._options |= {"cards": cards, "callbacks": callbacks}
+        if helius is not None and settings.helius_webhook_id is not None:
+            self._options["helius"] = Upkeep(
+                database,
+                helius,
+                settings.helius_webhook_id,
+                watch_key=watch_key,
+                secrets=settings.helius_webhook_secrets,
+                clock=clock,
+            )
+        self._deliveries = Deliveries(
+            database, sender, keys, clock=clock, wait=wakeups.wait, draw=draw
+        )
         self._parked = Parked(database, pipeline, clock=clock)
         self._heads = Heads(rpc)
         self._subscriptions = [
@@ -131,7 +173,8 @@ class Indexer:
             "parked": self._once_known(self._parked.run),
             "heads": self._once_known(self._heads.run),
             "inbox": self._once_known(self._inbox.run),
-            **({} if self._cards is None else self._of_cards(self._cards)),
+            "deliveries": self._deliveries.run,
+            **{name: part.run for name, part in self._options.items()},
             "report": self._report,
             **{f"pubsub:{n}": each.run for n, each in enumerate(self._subscriptions)},
         }
@@ -147,8 +190,8 @@ class Indexer:
             "references": self._references.problem,
             "recipients": self._recipients.problem,
             "inbox": self._inbox.problem,
-            "callbacks": self._callbacks.problem,
-            **({} if self._cards is None else {"cards": self._cards.problem}),
+            "deliveries": self._deliveries.problem,
+            **{name: part.problem for name, part in self._options.items()},
             **{f"pubsub:{n}": each.problem for n, each in enumerate(self._subscriptions)},
         }
 
@@ -170,12 +213,11 @@ class Indexer:
                 ("ignored", each.ignored),
             ):
                 yield _counter("axiom_notifications_total", count, endpoint=each.name, kind=kind)
+        for outcome, count in sorted(self._deliveries.outcomes.items()):
+            yield _counter("axiom_webhook_attempts_total", count, outcome=outcome)
         yield _gauge("axiom_doorbells_waiting", len(self._doorbells))
         yield _counter("axiom_reference_checks_total", self._references.checks)
         yield _counter("axiom_found_by_reference_alone_total", self._references.found_alone)
-
-    def _of_cards(self, cards: Cards) -> Tasks:
-        return {"cards": cards.run, "callbacks": self._callbacks.run}
 
     def _keys_changed(self) -> None:
         for subscription in self._subscriptions:
@@ -198,20 +240,6 @@ class Indexer:
             except StoreUnavailable as error:
                 log.warning("health.not_stored", error=str(error))
             await asyncio.sleep(REPORT_INTERVAL_S)
-
-
-def _cards(
-    settings: Settings,
-    database: Database,
-    acquirer: Acquirer | None,
-    *,
-    clock: Callable[[], float],
-    wake: Callable[[], None],
-) -> Cards | None:
-    pins = settings.paymob_pins
-    if acquirer is None or pins is None:
-        return None
-    return Cards(database, acquirer, pins=pins, clock=clock, wake=wake)
 
 
 def _gauge(name: str, value: float, **labels: str) -> Measure:

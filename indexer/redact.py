@@ -45,7 +45,7 @@ _BY_FORM: Final = re.compile(
 #: Paymob's `Token` is a secret key; a token that is named in a sentence of ours is a mint.
 _SCHEME: Final = re.compile(
     r"\b(?P<scheme>(?i:Bearer|Basic)|Token)\s+"
-    r"(?!(?:\*\*\*|[1-9A-HJ-NP-Za-km-z]{32,44}(?![\w.~+/=\-])))[A-Za-z0-9._~+/=\-]{8,}"
+    r"(?!(?:\*\*\*|[1-9A-HJ-NP-Za-km-z]{32,44}(?![\w~+/=\-]|\.\w)))[A-Za-z0-9._~+/=\-]{8,}"
 )
 #: Between a name and its value: as in a header, a query, JSON, JSON in JSON, or a Python repr.
 _IS: Final = r"(?:\\*[\"']\s*[:=,]|\s*[:=])\s*(?:b?\\*[\"'])?"

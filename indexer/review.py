@@ -30,7 +30,8 @@ from indexer.core.verify import verify_matched
 from indexer.errors import AxiomError, InvalidInput
 from indexer.pipeline import Found, Pipeline
 from indexer.settlement import settlement
-from store import payments, suggestions
+from store import cards, payments, suggestions
+from store.cards import CardRecord
 from store.database import Database, Statement
 from store.payments import Record
 from store.suggestions import Fate
@@ -71,11 +72,13 @@ class Waiting:
 
     Attributes:
         suggested: open suggestions, each with the payment that it is for.
+        by_card: payments by card; what is wrong with them is put right at Paymob, not here.
         is_all: False when there is more than was asked for.
     """
 
     questions: tuple[Question, ...]
     suggested: tuple[tuple[Suggestion, Record], ...]
+    by_card: tuple[CardRecord, ...]
     is_all: bool
 
 
@@ -114,13 +117,15 @@ class Review:
     async def waiting(self, limit: int) -> Waiting:
         """What waits for a decision, at most so many of each kind."""
         records = await payments.in_review(self._database, limit=limit + 1)
+        by_card = await cards.in_review(self._database, limit=limit + 1)
         found = await suggestions.listing(self._database, limit + 1)
         ids = {each.payment_id for each in found[:limit]}
         of_id = {r.payment.terms.id: r for r in await payments.by_ids(self._database, ids)}
         return Waiting(
             questions=tuple(Question(record, _asked(record)) for record in records[:limit]),
             suggested=tuple((each, of_id[each.payment_id]) for each in found[:limit]),
-            is_all=len(records) <= limit and len(found) <= limit,
+            by_card=tuple(by_card[:limit]),
+            is_all=max(len(records), len(found), len(by_card)) <= limit,
         )
 
     # -------------------------------------------------------------------------------- match
@@ -250,9 +255,14 @@ class Review:
 
     async def _get(self, payment_id: str) -> Record:
         record = await payments.get(self._database, payment_id)
-        if record is None:
-            raise CannotDecide(f"there is no payment {payment_id}; see `axiompay payments list`")
-        return record
+        if record is not None:
+            return record
+        if await cards.get(self._database, payment_id) is not None:
+            raise CannotDecide(
+                f"{payment_id} is by card: money that is too much is given back at Paymob, and "
+                "then nothing is left to decide"
+            )
+        raise CannotDecide(f"there is no payment {payment_id}; see `axiompay payments list`")
 
 
 # ------------------------------------------------------------------------- what may be decided

@@ -18,13 +18,14 @@ from indexer.cli.output import plain, print_json, print_table, say
 from indexer.cli.payments import payment_id, print_record
 from indexer.core.amounts import format_amount
 from indexer.core.events import format_time
-from indexer.core.payment import Payment
+from indexer.core.payment import AnyPayment, Payment
 from indexer.core.suggest import Suggestion
 from indexer.core.verdict import Verdict
 from indexer.errors import InvalidInput
 from indexer.review import CannotDecide, Question, Review, Waiting
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
+from store.cards import CardRecord
 
 
 _LIST_DEFAULT: Final = 100
@@ -32,7 +33,9 @@ _LIST_MAX: Final = 10_000
 
 _LIST = """
     What waits for a person, the oldest first: money that is in doubt, with the numbers that
-    say why, and transfers that name no payment and may be meant for one.
+    say why, and transfers that name no payment and may be meant for one. And payments by card
+    of which too much was paid or a part was refunded: these are put right at Paymob, and leave
+    the list when nothing is left to decide.
 
     examples:
       axiompay review list
@@ -109,6 +112,8 @@ async def _list(arguments: Namespace, settings: Settings) -> int:
             print_json(_question(question))
         for suggestion, record in waiting.suggested:
             print_json(_suggestion(suggestion, record.payment))
+        for by_card in waiting.by_card:
+            print_json(_by_card(by_card))
     else:
         _print_tables(waiting)
     if not waiting.is_all:
@@ -206,7 +211,16 @@ def _suggestion(suggestion: Suggestion, payment: Payment) -> dict[str, Any]:
     }
 
 
-def _payment(payment: Payment) -> dict[str, Any]:
+def _by_card(record: CardRecord) -> dict[str, Any]:
+    return {
+        "kind": "by_card",
+        **_payment(record.payment),
+        "review": list(record.payment.state.review),
+        "charges": [str(charge.id) for charge in record.charges if charge.paid_at is not None],
+    }
+
+
+def _payment(payment: AnyPayment) -> dict[str, Any]:
     terms, state = payment.terms, payment.state
     return {
         "payment_id": terms.id,
@@ -228,7 +242,7 @@ def _time(unix_s: int | None) -> str | None:
 
 
 def _print_tables(waiting: Waiting) -> None:
-    if not waiting.questions and not waiting.suggested:
+    if not (waiting.questions or waiting.suggested or waiting.by_card):
         print("nothing waits for a decision")
         return
     if waiting.questions:
@@ -241,6 +255,24 @@ def _print_tables(waiting: Waiting) -> None:
         print("Suggested: match or refuse")
         columns = ("payment", "order", "amount", "arrived", "why", "at", "signature", "memo")
         print_table(columns, [_suggestion_row(each, r.payment) for each, r in waiting.suggested])
+    if waiting.by_card and (waiting.questions or waiting.suggested):
+        print()
+    if waiting.by_card:
+        print("By card: to be put right at Paymob")
+        names = ("payment", "status", "amount", "received", "why", "transactions")
+        print_table(names, [_card_row(each) for each in waiting.by_card])
+
+
+def _card_row(record: CardRecord) -> list[str]:
+    payment, state = record.payment, record.payment.state
+    return [
+        payment.terms.id,
+        state.status,
+        _amount(payment),
+        format_amount(state.received, payment.terms.asset.decimals),
+        ", ".join(state.review),
+        " ".join(str(charge.id) for charge in record.charges if charge.paid_at is not None),
+    ]
 
 
 def _question_rows(question: Question) -> list[list[str]]:
@@ -284,6 +316,6 @@ def _standing(payment: Payment) -> str:
     return f"{state.status}, paid: {state.paid}{review}"
 
 
-def _amount(payment: Payment) -> str:
+def _amount(payment: AnyPayment) -> str:
     terms = payment.terms
     return f"{format_amount(terms.amount, terms.asset.decimals)} {terms.asset.symbol}"

@@ -58,6 +58,4 @@ def test_payload(created_at: int) -> bytes:
 
 
 def _body(type_: str, created_at: int, data: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(
-        {"type": type_, "timestamp": format_time(created_at), "data": data}
-    )
+    return msgspec.json.encode({"type": type_, "timestamp": format_time(created_at), "data": data})

@@ -9,6 +9,7 @@ from api.wakeups import Wakeups
 from indexer import parts
 from indexer.parts import Indexer
 from indexer.settings import Settings
+from indexer.sources.outside import Outside
 from store import health, measures
 from store.measures import Measure
 from tests.indexer.stage import WATCH_KEY, Stage, stage
@@ -16,7 +17,16 @@ from tests.indexer.stage import WATCH_KEY, Stage, stage
 
 def indexer(it: Stage) -> Indexer:
     settings = replace(Settings(), rpc_urls=(it.node.url,), ws_urls=(it.node.ws_url,))
-    return Indexer(settings, it.database, it.rpc, WATCH_KEY, Wakeups(), time.time)
+    return Indexer(
+        settings,
+        it.database,
+        it.rpc,
+        WATCH_KEY,
+        Wakeups(),
+        time.time,
+        sender=Outside(),
+        keys=(),
+    )
 
 
 def value(told: list[Measure], name: str, **labels: str) -> float:

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from indexer.charging import Charging
 from indexer.errors import ConfigError
 from indexer.sources import truth
 from store import deployment
+from tests.builders import NOW
+from tests.cards import make_card_payment, make_news, stored_card
 from tests.chain import key
 from tests.indexer.cli.commanding import Commanding
 from tests.indexer.cli.conftest import Run
@@ -103,6 +106,27 @@ def test_people_get_tables_that_no_strangers_memo_can_play_with(run: Run, desk: 
     assert "\x1b" not in result.out
     assert "\u202e" not in result.out
     assert "tea \\x1b[2J\\u202e for you" in result.out
+
+
+def test_payments_by_card_are_shown_and_put_right_elsewhere(migrated: Run, tmp_path: Path) -> None:
+    async def pay_twice(it: Stage) -> None:
+        record = await stored_card(it.database)
+        told = [make_news(7), make_news(9)]
+        charging = Charging(it.database, clock=it.clock, wake=lambda: None)
+        await charging.learn(record.payment.terms.id, told, NOW + 60)
+
+    arrange(tmp_path, pay_twice)
+    id_ = make_card_payment().terms.id
+
+    shown = migrated("review", "list")
+    [line] = [json.loads(line) for line in migrated("review", "list", "--json").lines]
+    refused = migrated("review", "refuse", id_)
+
+    assert shown.lines[0] == "By card: to be put right at Paymob"
+    assert [word for word in (id_, "paid_again", "7 9", "100") if word not in shown.out] == []
+    assert (line["kind"], line["payment_id"], line["charges"]) == ("by_card", id_, ["7", "9"])
+    assert (refused.code, refused.out) == (1, "")
+    assert "given back at Paymob" in refused.err
 
 
 def test_where_nothing_waits_that_is_said(migrated: Run) -> None:

@@ -1,0 +1,300 @@
+"""Takes to one receiver what is due there, and notes what came of it.
+
+    due ──► post ──► 2xx: delivered
+                ├──► 410: the receiver wants nothing more; it is disabled
+                └──► anything else, or nothing: again, by the schedule of `core.delivery`
+
+Several are under way at once, but never two of one payment: the store gives out the next event of
+a payment only when the one before has its end.
+
+A receiver that fails several times in a row is taken to be away: then one delivery at a time is
+tried, less and less often, and when one arrives everything that waits is due at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, NoReturn
+
+import structlog
+
+from indexer.core import delivery, standard_webhooks
+from indexer.core.standard_webhooks import SigningKey
+from indexer.errors import Conflict, InvariantError, SourceError, StoreUnavailable
+from indexer.sources.outside import Reply, Sender
+from store import deliveries, webhook_endpoints
+from store.database import Database, Statement
+from store.deliveries import Attempt, Due
+from store.webhook_endpoints import WebhookEndpoint
+
+
+log = structlog.get_logger(__name__)
+
+#: Deliveries that are under way at once to one receiver.
+AT_ONCE: Final = 8
+#: Deliveries that are read at once.
+BATCH_SIZE: Final = 64
+#: Failures in a row after which a receiver is taken to be away.
+AWAY_AFTER: Final = 5
+#: Seconds between two tries at one that is away: from the first, doubling, to the longest.
+PROBE_PAUSE_S_MIN: Final = 5.0
+PROBE_PAUSE_S_MAX: Final = 300.0
+#: Seconds until the store is asked again what is due, if nobody says so before.
+REST_S: Final = 30.0
+#: Seconds of pause when the store does not answer.
+PAUSE_S: Final = 1.0
+#: Characters of an answer that are kept.
+RESPONSE_CHARS_MAX: Final = 1024
+
+_GONE: Final = 410
+
+
+class Courier:
+    """Delivers to one receiver. Ends when it is canceled.
+
+    Attributes:
+        endpoint: the receiver as it is stored now; replaced by the owner when it changes.
+        problem: why nothing can be sent at all; None: it can.
+        outcomes: deliveries by what came of an attempt, since the start.
+    """
+
+    def __init__(
+        self,
+        endpoint: WebhookEndpoint,
+        database: Database,
+        sender: Sender,
+        keys: Mapping[str, SigningKey],
+        *,
+        clock: Callable[[], float],
+        draw: Callable[[], float],
+        outcomes: dict[str, int],
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            endpoint: the receiver.
+            database: where deliveries are.
+            sender: posts them.
+            keys: signing keys by id.
+            clock: unix seconds.
+            draw: 0 … 1, at random.
+            outcomes: is added to.
+        """
+        self.endpoint = endpoint
+        self.problem: str | None = None
+        self.outcomes = outcomes
+        self._database = database
+        self._sender = sender
+        self._keys = keys
+        self._clock = clock
+        self._draw = draw
+        self._under_way: set[int] = set()
+        self._failures = 0
+        self._probe_at = 0.0
+        self._stirred = asyncio.Event()
+
+    def stir(self) -> None:
+        """Something may be due."""
+        self._stirred.set()
+
+    async def run(self) -> NoReturn:
+        """Delivers for ever."""
+        places = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+
+            async def deliver(due: Due, secrets: tuple[str, ...]) -> None:
+                try:
+                    await self._deliver(due, secrets)
+                finally:
+                    self._under_way.discard(due.id)
+                    places.release()
+                    self.stir()
+
+            while True:
+                secrets = self._secrets()
+                for due in await self._due() if secrets else ():
+                    await places.acquire()
+                    if self._is_away and self._under_way:
+                        places.release()
+                        break
+                    self._under_way.add(due.id)
+                    group.create_task(deliver(due, secrets), name="delivery")
+                await self._rest()
+
+    # ---------------------------------------------------------------------------- what is due
+
+    @property
+    def _is_away(self) -> bool:
+        return self._failures >= AWAY_AFTER
+
+    async def _due(self) -> list[Due]:
+        self._stirred.clear()
+        if self._is_away and (self._under_way or self._time() < self._probe_at):
+            return []
+        limit = 1 if self._is_away else BATCH_SIZE
+        try:
+            found = await deliveries.due(
+                self._database, self.endpoint.id, self._now(), limit + len(self._under_way)
+            )
+        except StoreUnavailable as error:
+            log.warning("delivery.store_unavailable", error=str(error))
+            await asyncio.sleep(PAUSE_S)
+            self.stir()
+            return []
+        return [due for due in found if due.id not in self._under_way][:limit]
+
+    async def _rest(self) -> None:
+        """Until something is due, as far as that can be known."""
+        try:
+            next_at = await deliveries.next_due_at(self._database, self.endpoint.id)
+        except StoreUnavailable:
+            next_at = None
+        rest_s = REST_S
+        if next_at is not None and not self._under_way:
+            rest_s = min(rest_s, max(0.0, next_at - self._clock()))
+        if self._is_away:
+            rest_s = max(rest_s if next_at is not None else REST_S, self._probe_at - self._time())
+        try:
+            async with asyncio.timeout(rest_s):
+                await self._stirred.wait()
+        except TimeoutError:
+            return
+
+    def _secrets(self) -> tuple[str, ...]:
+        """What signs now; none when the key is not there that it is derived from."""
+        found, missing = [], []
+        for signer in self.endpoint.signers(self._now()):
+            key = self._keys.get(signer.key_id)
+            if key is None:
+                missing.append(signer.key_id)
+            else:
+                secret = standard_webhooks.secret_of(key, self.endpoint.id, signer.generation)
+                found.append(secret)
+        current_is_missing = self.endpoint.signer.key_id in missing
+        self.problem = None
+        if current_is_missing:
+            self.problem = (
+                f"the signing key {self.endpoint.signer.key_id} is not configured, from which the "
+                f"secret of {self.endpoint.id} is derived: bring it back, or rotate the secret"
+            )
+            return ()
+        return tuple(found)
+
+    # ------------------------------------------------------------------------------- one of it
+
+    async def _deliver(self, due: Due, secrets: tuple[str, ...]) -> None:
+        began_at, at = self._time(), self._now()
+        reply, problem = None, None
+        try:
+            reply = await self._post(due, secrets, at)
+        except SourceError as error:
+            problem = str(error)
+        if reply is not None and not 200 <= reply.status < 300:
+            problem = f"answered {reply.status}"
+        attempt = Attempt(
+            number=due.tried + 1,
+            at=at,
+            duration_ms=round((self._time() - began_at) * 1000),
+            status=None if reply is None else reply.status,
+            problem=problem,
+            response="" if reply is None else _text(reply.body),
+        )
+        await self._keep(self._consequences(due, attempt, reply))
+        log.info(
+            "webhook.delivered" if problem is None else "webhook.not_delivered",
+            endpoint_id=self.endpoint.id,
+            delivery_id=due.id,
+            status=attempt.status,
+            problem=problem,
+            attempt=attempt.number,
+        )
+
+    async def _post(self, due: Due, secrets: tuple[str, ...], at: int) -> Reply:
+        id_, body = _message(due)
+        headers = {
+            "Content-Type": "application/json",
+            standard_webhooks.ID_HEADER: id_,
+            standard_webhooks.TIMESTAMP_HEADER: str(at),
+            standard_webhooks.SIGNATURE_HEADER: standard_webhooks.sign(
+                secrets, id=id_, timestamp=at, body=body
+            ),
+        }
+        return await self._sender.post(self.endpoint.url, headers, body)
+
+    def _consequences(self, due: Due, attempt: Attempt, reply: Reply | None) -> list[Statement]:
+        """What is written after an attempt."""
+        endpoint_id, now = self.endpoint.id, self._now()
+        batch = [deliveries.tried(due.id, attempt)]
+        if attempt.problem is None:
+            batch.append(deliveries.delivered(due.id, now))
+            if self._is_away:
+                batch.append(deliveries.hasten(endpoint_id, now))
+                log.info("receiver.back", endpoint_id=endpoint_id)
+            self._failures = 0
+            self._count("delivered")
+            return batch
+        self._failed()
+        if attempt.status == _GONE:
+            self._count("gone")
+            log.warning("receiver.gone", endpoint_id=endpoint_id)
+            return [*batch, *webhook_endpoints.disable(endpoint_id, "it answered 410 Gone", now)]
+        retry_after_s = None if reply is None else reply.retry_after_s
+        next_at = delivery.next_try_at(due.attempts + 1, now, self._draw(), retry_after_s)
+        if next_at is None:
+            self._count("given_up")
+            batch.append(deliveries.failed(due.id, now))
+        else:
+            self._count("failed")
+            batch.append(deliveries.again(due.id, next_at))
+        if self._is_away:
+            batch.append(deliveries.give_up(endpoint_id, now - delivery.GIVE_UP_AFTER_S, now))
+        return batch
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._is_away:
+            # Many may fail at once; each probe after that doubles the pause.
+            beyond = min(self._failures - AWAY_AFTER, 16)
+            pause_s = min(PROBE_PAUSE_S_MAX, PROBE_PAUSE_S_MIN * 2**beyond)
+            self._probe_at = self._time() + pause_s
+            if self._failures == AWAY_AFTER:
+                log.warning("receiver.away", endpoint_id=self.endpoint.id)
+
+    async def _keep(self, batch: list[Statement]) -> None:
+        """Writes what came of an attempt, however long the store takes: else it is sent again."""
+        while True:
+            try:
+                await self._database.write(batch)
+            except StoreUnavailable as error:
+                log.warning("delivery.not_stored", error=str(error))
+                await asyncio.sleep(PAUSE_S)
+            except Conflict as error:  # it was pruned meanwhile
+                log.warning("delivery.not_stored", error=str(error))
+                return
+            else:
+                return
+
+    def _count(self, outcome: str) -> None:
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    @staticmethod
+    def _time() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _message(due: Due) -> tuple[str, bytes]:
+    """Id and body of what is sent."""
+    if due.payment_id is None or due.type is None or due.data is None:
+        return f"test_{due.id}", delivery.test_payload(due.created_at)
+    if due.version is None or due.ordinal is None:
+        raise InvariantError("an event has a version and an ordinal")
+    id_ = standard_webhooks.event_id(due.payment_id, due.version, due.ordinal)
+    return id_, delivery.payload(due.type, due.created_at, due.data, due.order_id)
+
+
+def _text(body: bytes) -> str:
+    """An answer's beginning, fit for a terminal."""
+    text = body.decode(errors="replace")[:RESPONSE_CHARS_MAX]
+    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)

@@ -1,0 +1,109 @@
+"""Webhooks out: a courier for each receiver, as long as it is enabled.
+
+Deliveries are made by the database in the write of the event (see `events_are_delivered` in the
+schema); here they only leave. Each receiver has its own courier, connections and places, so that a
+slow or dead one delays nobody else.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NoReturn
+
+import structlog
+
+from indexer.core.standard_webhooks import SigningKey
+from indexer.courier import Courier
+from indexer.errors import StoreUnavailable
+from indexer.sources.outside import Sender
+from store import webhook_endpoints
+from store.database import Database
+
+
+log = structlog.get_logger(__name__)
+
+#: Seconds until receivers and deliveries are looked for again, if nobody wakes us.
+POLL_INTERVAL_S: Final = 1.0
+#: Seconds between two looks, however often we are woken.
+BREATH_S: Final = 0.1
+
+
+class Deliveries:
+    """Sends events to the receivers that merchants registered.
+
+    Attributes:
+        outcomes: attempts by what came of them, since the start.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        sender: Sender,
+        keys: Sequence[SigningKey],
+        *,
+        clock: Callable[[], float],
+        wait: Callable[[float], Awaitable[object]],
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            database: where deliveries are.
+            sender: posts them.
+            keys: what secrets are derived from.
+            clock: unix seconds.
+            wait: `Wakeups.wait`.
+            draw: 0 … 1, at random.
+        """
+        self._database = database
+        self._sender = sender
+        self._keys = {key.id: key for key in keys}
+        self._clock = clock
+        self._wait = wait
+        self._draw = draw
+        self._couriers: dict[str, tuple[Courier, asyncio.Task[NoReturn]]] = {}
+        self._store_problem: str | None = None
+        self.outcomes: dict[str, int] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """Why something cannot be sent at all; None: it can. That a receiver is away is no reason."""
+        problems = [courier.problem for courier, _ in self._couriers.values() if courier.problem]
+        return self._store_problem or (problems[0] if problems else None)
+
+    async def run(self) -> NoReturn:
+        """Sends for ever."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._look(group)
+                await asyncio.sleep(BREATH_S)
+                await self._wait(POLL_INTERVAL_S)
+
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        """Has a courier for each receiver that is enabled, and for no other."""
+        try:
+            enabled = await webhook_endpoints.enabled(self._database)
+        except StoreUnavailable as error:
+            self._store_problem = str(error)
+            log.warning("receivers.unknown", error=str(error))
+            return
+        self._store_problem = None
+        for id_ in self._couriers.keys() - {endpoint.id for endpoint in enabled}:
+            _, task = self._couriers.pop(id_)
+            task.cancel()
+        for endpoint in enabled:
+            if endpoint.id not in self._couriers:
+                courier = Courier(
+                    endpoint,
+                    self._database,
+                    self._sender,
+                    self._keys,
+                    clock=self._clock,
+                    draw=self._draw,
+                    outcomes=self.outcomes,
+                )
+                task = group.create_task(courier.run(), name=f"courier:{endpoint.id}")
+                self._couriers[endpoint.id] = courier, task
+            courier, _ = self._couriers[endpoint.id]
+            courier.endpoint = endpoint
+            courier.stir()
