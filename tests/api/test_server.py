@@ -32,6 +32,15 @@ def test_names_and_both_families_are_listened_on(host: str) -> None:
         assert listening.getsockname()[1] > 0
 
 
+def test_no_answer_waits_for_an_acknowledgement() -> None:
+    with (
+        listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
 async def test_the_applications_loop_keeps_its_signal_handlers(api: Api) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert (await api.get("/livez"))[0] == 200

@@ -189,7 +189,7 @@ def test_what_has_not_the_form_of_it_is_refused(changes: dict[str, Any], field: 
         ({"source_data__pan": ["2346"]}, "source_data.pan"),
         ({"source_data__type": "x" * 257}, "source_data.type"),
         ({"source_data__type": "\ud800"}, "source_data.type"),
-        ({"source_data__type": "\udfff"}, "source_data.type"),
+        ({"source_data__sub_type": "\udfff"}, "source_data.sub_type"),
         ({"created_at": {}}, "created_at"),
     ],
 )

@@ -197,16 +197,19 @@ def test_a_value_is_hidden_in_whatever_holds_it() -> None:
 def test_the_parts_of_a_url_that_a_server_may_echo() -> None:
     url = "https://us%40er:pass@a.example/v2/0123456789abcdef/?api-key=k%2Fey1&b"
 
-    assert secrets_of(url) == (
+    found = secrets_of(url)
+
+    assert sorted(found, key=len, reverse=True) == list(found)
+    assert set(found) == {
         "api-key=k%2Fey1&b",
         "0123456789abcdef",
         "api-key=k/ey1&b",
         "us%40er",
         "k%2Fey1",
-        "us@er",
         "k/ey1",
+        "us@er",
         "pass",
-    )
+    }
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,14 @@ async def test_an_answer_that_cannot_be_used_leaves_the_outcome_unknown(
 
 
 async def test_an_answer_without_end_is_not_read(fake: FakePaymob, client: Paymob) -> None:
-    fake.fail("intention", http(201, body=b'{"id": "%s"}' % (b"x" * paymob.ANSWER_BYTES_MAX)))
+    def answer(filling: int) -> Fault:
+        good = {"id": "pi_1", "intention_order_id": 7, "client_secret": "egy_csk"}
+        return http(201, body=json.dumps({**good, "filling": "x" * filling}).encode())
 
+    fake.fail("intention", answer(1_000))
+    assert await client.create_intention(wanted())
+
+    fake.fail("intention", answer(paymob.ANSWER_BYTES_MAX))
     with pytest.raises(OutcomeUnknown, match="unexpected answer"):
         await client.create_intention(wanted())
 
