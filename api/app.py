@@ -88,6 +88,8 @@ def create_app(
         doors=doors_of(settings),
         signing_keys=tuple(signing_keys),
         private_networks=settings.webhook_private_networks,
+        webhook_retention_days=settings.webhook_retention_days,
+        private_networks=settings.webhook_private_networks,
         tally=Tally(database, clock),
         started_at=int(clock()),
         openapi=msgspec.json.encode(openapi.document(settings.public_url)),
@@ -100,7 +102,7 @@ def _layers(settings: Settings, requests: Requests) -> list[Middleware]:
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
-        allow_methods=("GET", "POST"),
+        allow_methods=("GET", "POST", "DELETE"),
         allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
         expose_headers=("Location", "Idempotent-Replayed", "Retry-After"),
     )

@@ -18,6 +18,7 @@ from api.requests import Requests
 from api.tally import Tally
 from api.wakeups import Wakeups
 from indexer.core.addresses import Networks
+from indexer.core.addresses import Networks
 from indexer.core.creation import Policy
 from indexer.core.standard_webhooks import SigningKey
 from store.database import Database
@@ -33,6 +34,8 @@ class Context:
         cards: makes orders that are paid by card; None: not set up.
         doors: what opens the doors for webhooks.
         signing_keys: what the secrets of receivers are derived from, the first one for new ones.
+        private_networks: that receivers may be in although they are not public.
+        webhook_retention_days: for which it is known what was delivered.
         private_networks: that receivers may be in although they are not public.
         tally: what came to them.
         started_at: unix seconds, when the API was made: nothing is known of the time before.
@@ -53,6 +56,8 @@ class Context:
     requests: Requests
     doors: Doors
     signing_keys: tuple[SigningKey, ...]
+    private_networks: Networks
+    webhook_retention_days: int
     private_networks: Networks
     tally: Tally
     started_at: int

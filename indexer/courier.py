@@ -14,6 +14,7 @@ tried, less and less often, and when one arrives everything that waits is due at
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -90,6 +91,8 @@ class Courier:
         self._under_way: set[int] = set()
         self._failures = 0
         self._probe_at = 0.0
+        self._is_gone = False
+        self._is_outdated = False
         self._stirred = asyncio.Event()
 
     def stir(self) -> None:
@@ -101,23 +104,23 @@ class Courier:
         places = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
 
-            async def deliver(due: Due, secrets: tuple[str, ...]) -> None:
+            async def deliver(due: Due) -> None:
                 try:
-                    await self._deliver(due, secrets)
+                    await self._deliver(due)
                 finally:
                     self._under_way.discard(due.id)
                     places.release()
                     self.stir()
 
             while True:
-                secrets = self._secrets()
-                for due in await self._due() if secrets else ():
+                self._stirred.clear()
+                for due in await self._due():
                     await places.acquire()
-                    if self._is_away and self._under_way:
+                    if self._is_outdated:
                         places.release()
                         break
                     self._under_way.add(due.id)
-                    group.create_task(deliver(due, secrets), name="delivery")
+                    group.create_task(deliver(due), name=f"dlv_{due.id}")
                 await self._rest()
 
     # ---------------------------------------------------------------------------- what is due
@@ -127,20 +130,24 @@ class Courier:
         return self._failures >= AWAY_AFTER
 
     async def _due(self) -> list[Due]:
-        self._stirred.clear()
+        if self._is_gone or not self._secrets():
+            return []
         if self._is_away and (self._under_way or self._time() < self._probe_at):
             return []
+        self._is_outdated = False
         limit = 1 if self._is_away else BATCH_SIZE
+        # As it was before the look: what ends during the look was seen waiting all the same.
+        under_way = frozenset(self._under_way)
         try:
             found = await deliveries.due(
-                self._database, self.endpoint.id, self._now(), limit + len(self._under_way)
+                self._database, self.endpoint.id, self._now(), limit + len(under_way)
             )
         except StoreUnavailable as error:
             log.warning("delivery.store_unavailable", error=str(error))
             await asyncio.sleep(PAUSE_S)
             self.stir()
             return []
-        return [due for due in found if due.id not in self._under_way][:limit]
+        return [due for due in found if due.id not in under_way][:limit]
 
     async def _rest(self) -> None:
         """Until something is due, as far as that can be known."""
@@ -149,10 +156,10 @@ class Courier:
         except StoreUnavailable:
             next_at = None
         rest_s = REST_S
-        if next_at is not None and not self._under_way:
+        if next_at is not None and not self._under_way and self.problem is None:
             rest_s = min(rest_s, max(0.0, next_at - self._clock()))
         if self._is_away:
-            rest_s = max(rest_s if next_at is not None else REST_S, self._probe_at - self._time())
+            rest_s = max(rest_s, self._probe_at - self._time())
         try:
             async with asyncio.timeout(rest_s):
                 await self._stirred.wait()
@@ -181,7 +188,11 @@ class Courier:
 
     # ------------------------------------------------------------------------------- one of it
 
-    async def _deliver(self, due: Due, secrets: tuple[str, ...]) -> None:
+    async def _deliver(self, due: Due) -> None:
+        # Now, not when it was read: the secret may have been replaced while it waited.
+        secrets = self._secrets()
+        if not secrets:
+            return
         began_at, at = self._time(), self._now()
         reply, problem = None, None
         try:
@@ -199,9 +210,11 @@ class Courier:
             response="" if reply is None else _text(reply.body),
         )
         await self._keep(self._consequences(due, attempt, reply))
+        self._is_gone = False
         log.info(
             "webhook.delivered" if problem is None else "webhook.not_delivered",
             endpoint_id=self.endpoint.id,
+            host=urlsplit(self.endpoint.url).hostname,
             delivery_id=due.id,
             status=attempt.status,
             problem=problem,
@@ -235,6 +248,7 @@ class Courier:
         self._failed()
         if attempt.status == _GONE:
             self._count("gone")
+            self._is_gone = self._is_outdated = True
             log.warning("receiver.gone", endpoint_id=endpoint_id)
             return [*batch, *webhook_endpoints.disable(endpoint_id, "it answered 410 Gone", now)]
         retry_after_s = None if reply is None else reply.retry_after_s
@@ -256,6 +270,7 @@ class Courier:
             beyond = min(self._failures - AWAY_AFTER, 16)
             pause_s = min(PROBE_PAUSE_S_MAX, PROBE_PAUSE_S_MIN * 2**beyond)
             self._probe_at = self._time() + pause_s
+            self._is_outdated = True
             if self._failures == AWAY_AFTER:
                 log.warning("receiver.away", endpoint_id=self.endpoint.id)
 
@@ -287,7 +302,7 @@ class Courier:
 def _message(due: Due) -> tuple[str, bytes]:
     """Id and body of what is sent."""
     if due.payment_id is None or due.type is None or due.data is None:
-        return f"test_{due.id}", delivery.test_payload(due.created_at)
+        return standard_webhooks.test_id(due.id), delivery.test_payload(due.created_at)
     if due.version is None or due.ordinal is None:
         raise InvariantError("an event has a version and an ordinal")
     id_ = standard_webhooks.event_id(due.payment_id, due.version, due.ordinal)

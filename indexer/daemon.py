@@ -75,14 +75,8 @@ async def run(
         if indexer and api:
             await migrate.migrate(database)
         await migrate.check(database)
-        rpc = await stack.enter_async_context(
-            Rpc(
-                settings.rpc_urls,
-                bounds=Bounds(concurrency=settings.rpc_concurrency, rate=settings.rpc_rate),
-                quorum=settings.verify_quorum,
-            )
-        )
         keys = keyring.load(settings)
+        rpc = await stack.enter_async_context(_rpc(settings))
         paymob = None
         if settings.takes_cards:
             paymob = await stack.enter_async_context(Paymob(CardAccount.of(settings)))
@@ -90,12 +84,6 @@ async def run(
         wakeups = Wakeups()
         tasks: Tasks = {}
         if indexer:
-            sender = await stack.enter_async_context(Outside(settings.webhook_private_networks))
-            helius = None
-            if settings.helius_api_key is not None:
-                helius = await stack.enter_async_context(
-                    Helius(settings.helius_api_url, settings.helius_api_key)
-                )
             parts = Indexer(
                 settings,
                 database,
@@ -103,10 +91,10 @@ async def run(
                 watch_key,
                 wakeups,
                 clock,
-                sender=sender,
+                sender=await stack.enter_async_context(Outside(settings.webhook_private_networks)),
                 keys=keys,
                 acquirer=paymob,
-                helius=helius,
+                helius=await _helius(settings, stack),
             )
             tasks |= parts.tasks()
         if api:
@@ -126,6 +114,20 @@ async def run(
         elif on_ready is not None:
             on_ready()
         await run_until_stopped(tasks, stop)
+
+
+async def _helius(settings: Settings, stack: AsyncExitStack) -> Helius | None:
+    if settings.helius_api_key is None:
+        return None
+    return await stack.enter_async_context(Helius(settings.helius_api_url, settings.helius_api_key))
+
+
+def _rpc(settings: Settings) -> Rpc:
+    return Rpc(
+        settings.rpc_urls,
+        bounds=Bounds(concurrency=settings.rpc_concurrency, rate=settings.rpc_rate),
+        quorum=settings.verify_quorum,
+    )
 
 
 async def the_watch_key(database: Database, settings: Settings) -> str:

@@ -28,8 +28,10 @@ from store.webhook_events import Outcome, WebhookEvent
 
 log = structlog.get_logger(__name__)
 
-#: Events of one source that are under way at once. A body may have several megabytes.
-AT_ONCE: Final = 8
+#: Events of one source that are under way at once: most of the time they wait for the chain.
+AT_ONCE: Final = 32
+#: Events that are read together. A body may have several megabytes.
+PAGE_SIZE: Final = 8
 #: Seconds until the table is looked at again, if nobody wakes us.
 POLL_INTERVAL_S: Final = 1.0
 #: Seconds between two looks, however often we are woken: every commit does it.
@@ -132,10 +134,10 @@ class Inbox:
                     await places.acquire()
                     under_way.add(event.id)
                     group.create_task(process(event), name=f"whe_{event.id}")
-                if len(due) == AT_ONCE:
+                if len(due) == PAGE_SIZE:
                     stored.cancel()  # there may be more
-                else:
-                    await stored
+                    continue
+                await stored
                 await asyncio.sleep(BREATH_S)
 
     async def _until_stored(self) -> None:
@@ -144,7 +146,7 @@ class Inbox:
     async def _due(self, source: WebhookSource, under_way: Collection[int]) -> list[WebhookEvent]:
         try:
             due = await webhook_events.waiting(
-                self._database, int(self._clock()), AT_ONCE, source=source, excluding=under_way
+                self._database, self._now(), PAGE_SIZE, source=source, excluding=under_way
             )
         except StoreUnavailable as error:
             await self._store_fails(error)

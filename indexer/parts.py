@@ -23,6 +23,7 @@ from indexer.parked import Parked
 from indexer.pipeline import Pipeline
 from indexer.recipients import Recipients
 from indexer.references import References
+from indexer.retention import Retention
 from indexer.settings import Settings
 from indexer.sources import wire
 from indexer.sources.doorbells import Doorbells
@@ -118,45 +119,18 @@ class Indexer:
             on_overflow=lambda slot: sweeper.missed(slot, None, GapReason.OVERFLOW)
         )
         self._live = Live(database, rpc, pipeline, self._doorbells, clock=clock)
-        notices = Notices(database, self._live, watch_key, clock=clock)
-        self._inbox = Inbox(
-            database,
-            {WebhookSource.HELIUS: notices.handle, WebhookSource.QUICKNODE: notices.handle},
-            clock=clock,
-            wait=wakeups.wait,
-        )
-        self._options: dict[str, Part] = {}
-        if acquirer is not None and (pins := settings.paymob_pins) is not None:
-            cards = Cards(database, acquirer, pins=pins, clock=clock, wake=wakeups.wake)
-            # An inbox by itself: cards are taken also while nobody says which cluster this is.
-            callbacks = Inbox(
-                database, {WebhookSource.PAYMOB: cards.handle}, clock=clock, wait=wakeups.wait
-            )
-            self._options |= {"cards": cards, "callbacks": callbacks}
-        if helius is not None and settings.helius_webhook_id is not None:
-            self._options["helius"] = Upkeep(
-                database,
-                helius,
-                settings.helius_webhook_id,
-                watch_key=watch_key,
-                secrets=settings.helius_webhook_secrets,
-                clock=clock,
-            )
+        self._inbox = self._of_chain(watch_key)
+        self._options = {
+            **self._of_cards(settings, acquirer),
+            **self._of_helius(settings, helius, watch_key),
+        }
         self._deliveries = Deliveries(
             database, sender, keys, clock=clock, wait=wakeups.wait, draw=draw
         )
+        self._retention = Retention(database, days=settings.webhook_retention_days, clock=clock)
         self._parked = Parked(database, pipeline, clock=clock)
         self._heads = Heads(rpc)
-        self._subscriptions = [
-            pubsub(
-                url,
-                keys=self._watched.to_subscribe,
-                on_signature=self._doorbells.ring,
-                on_subscribed=partial(sweeper.subscribed, source=wire.logged_url(url)),
-                on_lost=partial(sweeper.lost, source=wire.logged_url(url)),
-            )
-            for url in settings.ws_urls
-        ]
+        self._subscriptions = self._subscribed(settings.ws_urls, pubsub)
 
     def tasks(self) -> Tasks:
         """What has to run, by name; none of it ends by itself."""
@@ -174,6 +148,7 @@ class Indexer:
             "heads": self._once_known(self._heads.run),
             "inbox": self._once_known(self._inbox.run),
             "deliveries": self._deliveries.run,
+            "retention": self._retention.run,
             **{name: part.run for name, part in self._options.items()},
             "report": self._report,
             **{f"pubsub:{n}": each.run for n, each in enumerate(self._subscriptions)},
@@ -191,6 +166,7 @@ class Indexer:
             "recipients": self._recipients.problem,
             "inbox": self._inbox.problem,
             "deliveries": self._deliveries.problem,
+            "retention": self._retention.problem,
             **{name: part.problem for name, part in self._options.items()},
             **{f"pubsub:{n}": each.problem for n, each in enumerate(self._subscriptions)},
         }
@@ -218,6 +194,56 @@ class Indexer:
         yield _gauge("axiom_doorbells_waiting", len(self._doorbells))
         yield _counter("axiom_reference_checks_total", self._references.checks)
         yield _counter("axiom_found_by_reference_alone_total", self._references.found_alone)
+
+    def _subscribed(self, urls: Sequence[str], pubsub: Callable[..., PubSub]) -> list[PubSub]:
+        """A subscription to each endpoint; none is open yet."""
+        sweeper = self._sweeper
+        return [
+            pubsub(
+                url,
+                keys=self._watched.to_subscribe,
+                on_signature=self._doorbells.ring,
+                on_subscribed=partial(sweeper.subscribed, source=wire.logged_url(url)),
+                on_lost=partial(sweeper.lost, source=wire.logged_url(url)),
+            )
+            for url in urls
+        ]
+
+    def _of_chain(self, watch_key: str) -> Inbox:
+        """The inbox of webhooks that speak of transactions."""
+        notices = Notices(self._database, self._live, watch_key, clock=self._clock)
+        return Inbox(
+            self._database,
+            {WebhookSource.HELIUS: notices.handle, WebhookSource.QUICKNODE: notices.handle},
+            clock=self._clock,
+            wait=self._wakeups.wait,
+        )
+
+    def _of_cards(self, settings: Settings, acquirer: Acquirer | None) -> dict[str, Part]:
+        if acquirer is None or (pins := settings.paymob_pins) is None:
+            return {}
+        database, clock, wakeups = self._database, self._clock, self._wakeups
+        cards = Cards(database, acquirer, pins=pins, clock=clock, wake=wakeups.wake)
+        # An inbox by itself: cards are taken also while nobody says which cluster this is.
+        callbacks = Inbox(
+            database, {WebhookSource.PAYMOB: cards.handle}, clock=clock, wait=wakeups.wait
+        )
+        return {"cards": cards, "callbacks": callbacks}
+
+    def _of_helius(
+        self, settings: Settings, helius: Helius | None, watch_key: str
+    ) -> dict[str, Part]:
+        if helius is None or settings.helius_webhook_id is None:
+            return {}
+        upkeep = Upkeep(
+            self._database,
+            helius,
+            settings.helius_webhook_id,
+            watch_key=watch_key,
+            secrets=settings.helius_webhook_secrets,
+            clock=self._clock,
+        )
+        return {"helius": upkeep}
 
     def _keys_changed(self) -> None:
         for subscription in self._subscriptions:

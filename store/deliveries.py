@@ -44,9 +44,11 @@ class Delivery:
     """One event for one receiver.
 
     Attributes:
-        event_seq: number of the event; None: a test. So are the next two.
+        event_seq: number of the event; None: a test. So are the next four.
         payment_id: whose event it is.
         type: of the event.
+        version: of the payment, after the event.
+        ordinal: of the event among those of that version.
         attempts: since it was last asked for.
         next_try_at: unix seconds; of one that waits.
         ended_at: unix seconds; None: it waits.
@@ -58,6 +60,8 @@ class Delivery:
     event_seq: int | None
     payment_id: str | None
     type: str | None
+    version: int | None
+    ordinal: int | None
     state: DeliveryState
     attempts: int
     next_try_at: int
@@ -271,8 +275,8 @@ def _due(row: Sequence[Any]) -> Due:
 
 def _delivery(row: Sequence[Any], history: tuple[Attempt, ...] = ()) -> Delivery:
     (
-        id_, endpoint_id, event_seq, payment_id, type_, state, attempts, next_try_at, created_at,
-        ended_at,
+        id_, endpoint_id, event_seq, payment_id, type_, version, ordinal, state, attempts,
+        next_try_at, created_at, ended_at,
     ) = row  # fmt: skip
     return Delivery(
         id=id_,
@@ -280,6 +284,8 @@ def _delivery(row: Sequence[Any], history: tuple[Attempt, ...] = ()) -> Delivery
         event_seq=event_seq,
         payment_id=payment_id,
         type=type_,
+        version=version,
+        ordinal=ordinal,
         state=DeliveryState(state),
         attempts=attempts,
         next_try_at=next_try_at,

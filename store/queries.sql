@@ -585,19 +585,16 @@ FROM charges WHERE payment_id IN (SELECT value FROM json_each(?1))
 ORDER BY payment_id, id;
 
 -- name: charges_as_read
--- The condition that the charges of a payment are those that were read (?2 is a JSON list with a
+-- The condition that all charges of a payment were read as they are (?2 is a JSON list with a
 -- line for each), so that no decision rests on a part of them: otherwise the version becomes
--- NULL, which its column refuses, and with it the whole batch.
+-- NULL, which its column refuses, and with it the whole batch. Charges are never deleted.
 UPDATE payments SET version = NULL
-WHERE id = ?1 AND (
-    (SELECT count(*) FROM charges WHERE payment_id = ?1) <> json_array_length(?2)
-    OR EXISTS (
-        SELECT 1 FROM charges
-        WHERE payment_id = ?1 AND NOT EXISTS (
-            SELECT 1 FROM json_each(?2) AS known
-            WHERE known.value = charges.id || ' ' || state || ' ' || refunded || ' '
-                || coalesce(paid_at, '-')
-        )
+WHERE id = ?1 AND EXISTS (
+    SELECT 1 FROM charges
+    WHERE payment_id = ?1 AND NOT EXISTS (
+        SELECT 1 FROM json_each(?2) AS known
+        WHERE known.value = charges.id || ' ' || state || ' ' || refunded || ' '
+            || coalesce(paid_at, '-')
     )
 );
 
@@ -960,11 +957,12 @@ WHERE (SELECT count(*) FROM webhook_endpoints WHERE state <> 'deleted') < ?7
 RETURNING id;
 
 -- name: webhook_endpoint_rotate
--- Only if nobody else rotated it since it was read.
+-- Only if nobody else rotated it since it was read: otherwise the generation becomes NULL, which
+-- its column refuses, and with it the whole batch.
 UPDATE webhook_endpoints
 SET old_signing_key = signing_key, old_generation = generation, old_until = ?5,
-    signing_key = ?3, generation = generation + 1, updated_at = ?4
-WHERE id = ?1 AND generation = ?2 AND state <> 'deleted'
+    signing_key = ?3, generation = CASE WHEN generation = ?2 THEN ?2 + 1 END, updated_at = ?4
+WHERE id = ?1 AND state <> 'deleted'
 RETURNING id;
 
 -- name: webhook_endpoint_enable
@@ -1027,11 +1025,21 @@ WHERE delivery.endpoint_id = ?1 AND delivery.state = 'waiting' AND delivery.next
       WHERE earlier.endpoint_id = ?1 AND earlier.payment_id = delivery.payment_id
         AND earlier.state = 'waiting' AND earlier.event_seq < delivery.event_seq
   )
-ORDER BY delivery.next_try_at, delivery.event_seq, delivery.id
+ORDER BY delivery.next_try_at, delivery.id
 LIMIT ?3;
 
 -- name: webhook_deliveries_next
-SELECT min(next_try_at) FROM webhook_deliveries WHERE endpoint_id = ? AND state = 'waiting';
+-- Of those that are not held back by an earlier one of their payment.
+SELECT (
+    SELECT next_try_at FROM webhook_deliveries AS delivery
+    WHERE endpoint_id = ?1 AND state = 'waiting'
+      AND NOT EXISTS (
+          SELECT 1 FROM webhook_deliveries AS earlier
+          WHERE earlier.endpoint_id = ?1 AND earlier.payment_id = delivery.payment_id
+            AND earlier.state = 'waiting' AND earlier.event_seq < delivery.event_seq
+      )
+    ORDER BY next_try_at LIMIT 1
+);
 
 -- name: webhook_attempt_insert
 INSERT INTO webhook_attempts (delivery_id, number, at, duration_ms, status, problem, response)
@@ -1104,30 +1112,30 @@ RETURNING id;
 
 -- name: webhook_deliveries_page
 -- Newest first. The three differ in the index that leads them; NULL leaves a filter out.
-SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, state, attempts,
-    next_try_at, delivery.created_at, ended_at
+SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, version, ordinal, state,
+    attempts, next_try_at, delivery.created_at, ended_at
 FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
 WHERE (?2 IS NULL OR state = ?2) AND (?4 IS NULL OR delivery.id < ?4)
 ORDER BY delivery.id DESC LIMIT ?5;
 
 -- name: webhook_deliveries_page_of_endpoint
-SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, state, attempts,
-    next_try_at, delivery.created_at, ended_at
+SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, version, ordinal, state,
+    attempts, next_try_at, delivery.created_at, ended_at
 FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
 WHERE endpoint_id = ?1 AND (?2 IS NULL OR state = ?2) AND (?4 IS NULL OR delivery.id < ?4)
 ORDER BY delivery.id DESC LIMIT ?5;
 
 -- name: webhook_deliveries_page_of_payment
-SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, state, attempts,
-    next_try_at, delivery.created_at, ended_at
+SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, version, ordinal, state,
+    attempts, next_try_at, delivery.created_at, ended_at
 FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
 WHERE delivery.payment_id = ?3 AND (?1 IS NULL OR endpoint_id = ?1)
   AND (?2 IS NULL OR state = ?2) AND (?4 IS NULL OR delivery.id < ?4)
 ORDER BY delivery.id DESC LIMIT ?5;
 
 -- name: webhook_delivery_get
-SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, state, attempts,
-    next_try_at, delivery.created_at, ended_at
+SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, version, ordinal, state,
+    attempts, next_try_at, delivery.created_at, ended_at
 FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
 WHERE delivery.id = ?;
 

@@ -89,7 +89,9 @@ def create(
 
 
 def rotate(endpoint: WebhookEndpoint, *, key_id: str, overlap_s: int, now: int) -> Statement:
-    """Gives it the next secret; returns its id, or nothing when it was rotated in between.
+    """Gives it the next secret; returns its id, or nothing when there is none.
+
+    Refuses the batch when it was rotated in between.
 
     Args:
         endpoint: as it was read.

@@ -111,6 +111,27 @@ def check_overlap(overlap_s: int | None) -> int:
     return overlap_s
 
 
+def check_since(since: int, *, retention_days: int, now: int) -> None:
+    """Accepts a time from which on a receiver may be sent what it has not taken.
+
+    Of the time before it is not known what was delivered: all of it would be sent again.
+
+    Args:
+        since: unix seconds.
+        retention_days: for which deliveries are kept.
+        now: unix seconds.
+
+    Raises:
+        InvalidInput: field `since`.
+    """
+    if since > now:
+        raise InvalidInput("since", "lies in the future")
+    if since < now - retention_days * 24 * 60 * 60:
+        raise InvalidInput(
+            "since", f"is too long ago: what was delivered is known for {retention_days} days"
+        )
+
+
 # ------------------------------------------------------------------------------------ the URL
 
 

@@ -70,6 +70,11 @@ def event_id(payment_id: str, version: int, ordinal: int) -> str:
     return f"evt_{payment_id.removeprefix('pay_')}_{version}_{ordinal}"
 
 
+def test_id(delivery_id: int) -> str:
+    """The id of a webhook that is about nothing."""
+    return f"test_{delivery_id}"
+
+
 def _signature(secret: str, message: bytes) -> str:
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     return base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()).decode()

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from store import payments
+from store import everything
 from tests.api.running import Api
 
 
@@ -53,7 +53,7 @@ async def test_our_own_fault_is_logged_and_hidden(
         raise KeyError("the inside")
 
     payment = await api.create()
-    monkeypatch.setattr(payments, "get", fail)
+    monkeypatch.setattr(everything, "get", fail)
     with capture_logs() as captured:
         status, problem = await api.get(f"/api/pay/{payment['id']}")
 

@@ -185,7 +185,11 @@ def test_who_speaks_twice_of_a_transaction_says_the_keys_of_both() -> None:
     assert only(said).accounts == {A, B}
 
 
-@pytest.mark.parametrize("body", [[], {"data": []}, {"data": [[], []], "metadata": {"x": [1]}}])
+@pytest.mark.parametrize(
+    "body",
+    [[], {"data": []}, {"data": [[], []], "metadata": {"x": [1], "last": [SIGNATURE]}}],
+    ids=repr,
+)
 def test_nothing_is_nothing(body: Any) -> None:
     assert read(body) == Notice(mentions=(), skipped=0, beyond=0)
 

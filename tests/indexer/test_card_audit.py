@@ -8,10 +8,12 @@ from indexer import card_audit
 from indexer.card_audit import audit_cards
 from indexer.core import events, settle
 from indexer.core.payment import CardPayment
+from indexer.core.types import Status
 from store import everything, payments
+from store.cards import CardRecord
 from store.database import Statement
 from tests.builders import NOW, make_event, make_payment
-from tests.cards import EXPIRES_IN_S
+from tests.cards import EXPIRES_IN_S, make_card_payment
 from tests.indexer.acquiring import Acquiring, acquiring
 
 
@@ -124,6 +126,12 @@ async def test_what_was_changed_by_hand_is_named(
 
         assert (what, id_) in found
         assert {payment_id for _, payment_id in found} == {id_}
+
+
+def test_nothing_fails_without_a_charge() -> None:
+    record = CardRecord(make_card_payment(status=Status.FAILED))
+
+    assert card_audit._should_be(record).status is Status.PENDING
 
 
 async def test_only_payments_of_the_time_are_looked_at(

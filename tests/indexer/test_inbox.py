@@ -120,6 +120,26 @@ async def test_what_is_stored_while_it_waits_is_begun_when_woken(
             await ended(database, event_id)
 
 
+async def test_what_is_stored_while_it_looks_is_not_slept_over(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "POLL_INTERVAL_S", 10 * PATIENCE_S)
+    wakeups, read, ids = Wakeups(), database.read, list[int]()
+
+    async def read_just_before(batch: Sequence[Statement]) -> list[Rows]:
+        rows = await read(batch)
+        if "webhook_events_waiting" in batch[0].sql and not ids:
+            ids.append(0)
+            ids[0] = await arrive(database, now=NOW)
+            wakeups.wake()
+        return rows
+
+    monkeypatch.setattr(database, "read", read_just_before)
+    async with running(database, {HELIUS: Told(HANDLED)}, clock, wakeups):
+        await eventually(lambda: ids and ids[0])
+        await ended(database, *ids)
+
+
 async def test_what_another_process_stored_is_found_without_being_woken(
     database: Database, clock: Clock, tmp_path: Path
 ) -> None:

@@ -282,6 +282,7 @@ async def test_a_look_at_what_shows_nothing_waits_until_it_is_final(tmp_path: Pa
 
         [unread] = await live.look(bells)
         assert unread.detail == "no node has it finalized"
+        assert await it.letters() == []
 
         it.chain.finalize(SLOT)
         assert await live.look(bells) == []

@@ -225,7 +225,8 @@ async def test_bare_signatures_count_where_a_filter_chose_them(
     async with stage(tmp_path) as it:
         looked = Looked()
 
-        outcome = await handled(it, looked, {"data": [forged("x")]}, source)
+        said = [forged("x"), *spoken(forged("y"), accounts=[key("stranger")])]
+        outcome = await handled(it, looked, {"data": said}, source)
 
         assert looked.signatures == ([forged("x")] if source is QUICKNODE else [])
         assert outcome.verdict is IGNORED

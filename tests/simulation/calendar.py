@@ -1,32 +1,25 @@
-"""The clock of a world in which days pass: it runs with the loop, and leaps where nothing happens.
+"""The clock of a world in which days pass: it leaps where nothing happens.
 
-What polls, polls in the loop's seconds. A leap only moves the time that is written down, as for
-a machine that was asleep: so a week costs no more than what happens in it.
+A leap is what a process sees that was frozen meanwhile, with its machine: all that waited for a
+time before it goes on at once, in order. So a week costs no more than what happens in it.
 """
 
 import asyncio
-from contextlib import suppress
 
 from tests.simulation.chain import EPOCH
 from tests.simulation.loop import BEGINNING_S, VirtualLoop
 
 
 class Calendar:
-    """Unix seconds.
-
-    Attributes:
-        leapt_s: how many seconds were left out so far.
-    """
+    """Unix seconds."""
 
     def __init__(self, loop: VirtualLoop) -> None:
-        self.leapt_s = 0.0
         self._loop = loop
         self._awaited: list[float] = []
-        self._leapt = asyncio.Event()
 
     def now(self) -> float:
         """Unix seconds."""
-        return EPOCH + self._loop.time() - BEGINNING_S + self.leapt_s
+        return EPOCH + self._loop.time() - BEGINNING_S
 
     @property
     def next_at(self) -> float | None:
@@ -37,11 +30,7 @@ class Calendar:
         """Returns at that time, or soon after a leap over it."""
         self._awaited.append(unix_s)
         try:
-            while (left_s := unix_s - self.now()) > 0:
-                leapt = self._leapt
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(left_s):
-                        await leapt.wait()
+            await asyncio.sleep(max(0.0, unix_s - self.now()))
         finally:
             self._awaited.remove(unix_s)
 
@@ -51,6 +40,4 @@ class Calendar:
 
     def leap(self, unix_s: float) -> None:
         """It is that time now; a time that is over changes nothing."""
-        self.leapt_s += max(0.0, unix_s - self.now())
-        leapt, self._leapt = self._leapt, asyncio.Event()
-        leapt.set()
+        self._loop.leap(unix_s - self.now())

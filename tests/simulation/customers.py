@@ -3,11 +3,10 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 
 from api import cards as card_orders
-from indexer.core import card, creation, events, settle
+from indexer.core import creation, events, settle
 from indexer.core.card_creation import Customer
 from indexer.core.payment import Asset, CardPayment, Offer
 from indexer.core.types import Status
@@ -16,7 +15,8 @@ from store import cards
 from store.cards import CardRecord
 from store.database import Database
 from tests.simulation.calendar import Calendar
-from tests.simulation.paymob import Paymob, TrueCharge
+from tests.simulation.outcome import TrueCharge
+from tests.simulation.paymob import Paymob
 
 
 EGP: Final = Asset(symbol="EGP", mint=None, decimals=2, token_program=None)

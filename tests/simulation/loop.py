@@ -89,6 +89,10 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
     def time(self) -> float:
         return self._selector.now
 
+    def leap(self, span_s: float) -> None:
+        """Lets time pass in which nobody gets to do anything."""
+        self._selector.now += max(0.0, span_s)
+
     def run(self, coroutine: Awaitable[T], limit_s: float) -> T:
         """Runs to the end; raises `Stuck` after that many virtual seconds."""
         self._selector.until = self.time() + limit_s

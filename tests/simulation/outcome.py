@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.core.payment import Offer, Terms
+from indexer.core.types import ChargeState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +160,45 @@ class Handled:
     statuses: Mapping[str, str]
 
 
+@dataclass(slots=True, kw_only=True)
+class Order:
+    """An order; `charges` are the numbers of those on it, the oldest first."""
+
+    id: int
+    reference: str
+    amount: int
+    charges: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class TrueCharge:
+    """What truly became of a charge.
+
+    Attributes:
+        state: `pending`, `declined` or `paid`, and never anything else again after the last two.
+        paid_at, visible_at: unix seconds.
+    """
+
+    id: int
+    order_id: int
+    amount: int
+    made_at: str
+    visible_at: float
+    state: str = "pending"
+    paid_at: float | None = None
+    refunded: int = 0
+    is_voided: bool = False
+
+    @property
+    def shown_state(self) -> ChargeState:
+        """What everybody who knows all about it calls it."""
+        if self.is_voided:
+            return ChargeState.VOIDED
+        if self.state == "paid" and self.refunded == self.amount:
+            return ChargeState.REFUNDED
+        return ChargeState(self.state)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sold:
     """What was true about payments by card. Times are unix seconds.
@@ -176,11 +216,66 @@ class Sold:
 
     asked: Sequence[Offer]
     page: Mapping[str, int]
-    orders: Mapping[int, Any]
-    charges: Mapping[int, Any]
+    orders: Mapping[int, Order]
+    charges: Mapping[int, TrueCharge]
     taken_in: frozenset[int]
     answered: Sequence[tuple[int, float]]
     paid: Mapping[tuple[str, int], int]
+
+
+@dataclass(slots=True, kw_only=True)
+class Post:
+    """A webhook that was sent to a receiver. Times are unix seconds.
+
+    Attributes:
+        at: when it was sent.
+        received_at: when it was received; None: it never was.
+        status: what was answered; None: nothing that arrived.
+    """
+
+    at: float
+    process: int
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: float | None = None
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A receiver's state as it was stored at some moment.
+
+    Attributes:
+        at: unix seconds.
+        last_seq: of the newest event that was there before.
+    """
+
+    at: float
+    last_seq: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """What became of one receiver.
+
+    Attributes:
+        id: as in the store.
+        event_types: what it was registered for; empty: everything.
+        posts: everything that was sent to it, in order.
+        turns: every change of its state, the first one when it was registered.
+        secrets: (unix seconds, secret): which one it verifies with from when on.
+        asked_again: its merchant had all sent that was missed.
+        is_away_for_good: it never came back.
+    """
+
+    id: str
+    event_types: Sequence[str]
+    posts: Sequence[Post]
+    turns: Sequence[Turn]
+    secrets: Sequence[tuple[float, str]]
+    asked_again: bool
+    is_away_for_good: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -206,6 +301,7 @@ class Outcome:
         changes: every stored version of every payment, in order of commit.
         told: every webhook of the provider, in the order of the first try.
         handled: every end of one, in order of commit.
+        reached: every receiver of webhooks.
         sold: what was true about cards, in a world that has them.
         deaths: daemons that ended by themselves; there should be none.
         crashes: when a daemon was killed, and where ("write 12, after").
@@ -231,6 +327,7 @@ class Outcome:
     changes: Sequence[Change] = ()
     told: Sequence[Told] = ()
     handled: Sequence[Handled] = ()
+    reached: Sequence[Reached] = ()
     sold: Sold | None = None
     deaths: Sequence[Death] = ()
     crashes: Sequence[tuple[float, str]] = ()

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -19,13 +19,14 @@ from indexer.core.card_secrets import without_secrets
 from indexer.core.charge import ChargeNews
 from indexer.core.intention import Intention, NewIntention
 from indexer.core.paymob import Callback, Pins
-from indexer.core.types import ChargeState, Currency, WebhookSource
+from indexer.core.types import Currency, WebhookSource
 from indexer.errors import OutcomeUnknown, SourceUnavailable, StoreUnavailable
 from store import webhook_events
 from store.database import Database
 from store.webhook_events import Arrived
 from tests.simulation.calendar import Calendar
 from tests.simulation.life import Life
+from tests.simulation.outcome import Order, TrueCharge
 
 
 PINS: Final = Pins(integration_ids=frozenset({4_097_558}), owner=302_852, currency=Currency.EGP)
@@ -63,45 +64,6 @@ class Moods:
     doubles: float = 0.0
     delays: float = 0.0
     forges: float = 0.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Order:
-    """An order; `charges` are the numbers of those on it, the oldest first."""
-
-    id: int
-    reference: str
-    amount: int
-    charges: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True, kw_only=True)
-class TrueCharge:
-    """What truly became of a charge.
-
-    Attributes:
-        state: `pending`, `declined` or `paid`, and never anything else again after the last two.
-        paid_at, visible_at: unix seconds.
-    """
-
-    id: int
-    order_id: int
-    amount: int
-    made_at: str
-    visible_at: float
-    state: str = "pending"
-    paid_at: float | None = None
-    refunded: int = 0
-    is_voided: bool = False
-
-    @property
-    def shown_state(self) -> ChargeState:
-        """What everybody who knows all about it calls it."""
-        if self.is_voided:
-            return ChargeState.VOIDED
-        if self.state == "paid" and self.refunded == self.amount:
-            return ChargeState.REFUNDED
-        return ChargeState(self.state)
 
 
 class Paymob:

@@ -28,21 +28,24 @@ from tests.simulation.customers import Customers
 from tests.simulation.database import Disk, Handle, Troubles
 from tests.simulation.life import Life
 from tests.simulation.loop import BEGINNING_S, PROCESS, VirtualLoop, run
-from tests.simulation.outcome import Change, Outcome, Sold
+from tests.simulation.outcome import Change, Outcome, Sold, Turn
 from tests.simulation.paymob import PINS, Paymob
 from tests.simulation.processes import Processes
+from tests.simulation.receivers import KEY, Receiver, SimulatedSender, Traffic
 from tests.simulation.trade import Trade, draw
 
 
-#: The longest that a world may take, in seconds of the loop.
-LIMIT_S: Final = 6_000.0
-#: How long one step takes, of which there is a leap after each, and how many there may be.
+#: The longest that a world may take, in virtual seconds.
+LIMIT_S: Final = 30 * 86_400.0
+#: How long one step takes, after each of which there may be a leap, and how many there may be.
 STEP_S: Final = 3.0
 STEPS_MAX: Final = 1_500
-#: After that many seconds of the loop nothing goes wrong any more.
-BUSY_S: Final = 120.0
+#: Steps after which nothing goes wrong any more.
+BUSY_STEPS: Final = 40
 #: What is due so soon is waited for.
 NEAR_S: Final = 15.0
+#: How far a leap goes while something is due that nobody does: a receiver is away, or Paymob.
+BLIND_LEAP_S: Final = 1_800.0
 
 #: The tasks that need no chain.
 TASKS: Final = frozenset({"cards", "callbacks", "deliveries"})
@@ -64,6 +67,7 @@ class Shop:
         self._trace: list[tuple[float, str, str]] = []
         self._changes: list[Change] = []
         self._paid: dict[tuple[str, int], int] = {}
+        self._turns: dict[str, list[Turn]] = {}
 
     def run(self) -> Outcome:
         """The whole world, from the first wish to the last look."""
@@ -113,6 +117,20 @@ class Shop:
             note=self._note,
         )
 
+        self.traffic = Traffic()
+        self.receivers = [
+            Receiver(
+                number,
+                self._rng(f"receiver {number}"),
+                self.calendar,
+                habits,
+                Handle(self.disk, loop, 0, self._troubles(f"merchant {number}")).database(),
+                wake=self.processes.wake,
+                note=self._note,
+            )
+            for number, habits in enumerate(trade.habits)
+        ]
+
     def _troubles(self, name: str) -> Troubles:
         return Troubles(
             self._rng(name),
@@ -130,34 +148,52 @@ class Shop:
             keeper = group.create_task(
                 self.processes.keep_running(self._rng("keeper")), name="keeper"
             )
-            buyers = [
-                group.create_task(self.customers.live_through(number), name=f"buyer {number}")
-                for number in range(self.trade.payments)
+            for receiver in self.receivers:
+                await receiver.register()
+            living = [
+                *(
+                    group.create_task(receiver.live(), name=receiver.id)
+                    for receiver in self.receivers
+                ),
+                *(
+                    group.create_task(self.customers.live_through(number), name=f"buyer {number}")
+                    for number in range(self.trade.payments)
+                ),
             ]
-            is_quiet = await self._let_days_pass(buyers)
+            is_quiet = await self._let_days_pass(living)
             self.processes.end()
             for task in (keeper, *loop.of_process(0)):
                 if task is not asyncio.current_task():
                     task.cancel()
         return self._outcome(is_quiet)
 
-    async def _let_days_pass(self, buyers: Sequence["asyncio.Task[None]"]) -> bool:
+    async def _let_days_pass(self, living: Sequence["asyncio.Task[None]"]) -> bool:
         """Until nobody wants anything any more; False: that never came."""
-        is_calm = False
-        for _ in range(STEPS_MAX):
+        rng, lines = self._rng("leaps"), 0
+        for step in range(STEPS_MAX):
+            is_still, lines = len(self._trace) == lines, len(self._trace)
             await asyncio.sleep(STEP_S)
-            if not is_calm and self._now_s >= BUSY_S:
-                is_calm = True
+            if step == BUSY_STEPS:
                 self._calm_down()
             due = [at for sql in _DUE for ((at,),) in [self.disk.rows(sql)] if at is not None]
-            awaited = self.calendar.next_at
-            if awaited is not None:
-                due.append(awaited)
-            if not due and is_calm and self.paymob.is_done and all(b.done() for b in buyers):
+            is_over = not due and all(task.done() for task in living) and self.paymob.is_done
+            if is_over and step > BUSY_STEPS:
                 return True
-            if due and min(due) > self.calendar.now() + NEAR_S:
-                self.calendar.leap(min(due) - NEAR_S * self._rng(f"leap {min(due)}").random())
+            if not self.traffic.under_way:
+                self._leap(due, rng, is_still=is_still)
         return False
+
+    def _leap(self, due: Sequence[float], rng: random.Random, *, is_still: bool) -> None:
+        """To shortly before the next thing that happens, if that is far away."""
+        now, awaited = self.calendar.now(), self.calendar.next_at
+        ahead = [at for at in (*due, awaited) if at is not None and at > now + NEAR_S]
+        near = [at for at in (*due, awaited) if at is not None and at <= now + NEAR_S]
+        if near and not (is_still and (awaited is None or awaited > now + NEAR_S)):
+            return
+        until = min(ahead, default=now)
+        if near:
+            until = min([now + BLIND_LEAP_S, *ahead])
+        self.calendar.leap(until - NEAR_S * rng.random())
 
     async def _daemon(self, life: Life) -> None:
         indexer = Indexer(
@@ -167,7 +203,10 @@ class Shop:
             "",
             life.wakeups,
             self.calendar.now,
+            sender=SimulatedSender(self.receivers, life, self.calendar, self.traffic),
+            keys=(KEY,),
             acquirer=self.paymob.desk(life),
+            draw=self._rng(f"daemon {life.process}").random,
         )
         tasks = {name: task for name, task in indexer.tasks().items() if name in TASKS}
         await daemon.run_until_stopped(tasks, asyncio.Event())
@@ -175,6 +214,8 @@ class Shop:
     def _calm_down(self) -> None:
         self._note("world", "is calm")
         self.paymob.is_calm = True
+        for receiver in self.receivers:
+            receiver.is_calm = True
         self.processes.calm_down()
 
     def _outcome(self, is_quiet: bool) -> Outcome:
@@ -189,6 +230,7 @@ class Shop:
             crashes=self.processes.crashes,
             ended_at_s=self._now_s,
             is_quiet=is_quiet,
+            reached=[receiver.reached(self._turns[receiver.id]) for receiver in self.receivers],
             trace=[f"{at_s:12.3f} {who} {what}" for at_s, who, what in self._trace],
             sold=Sold(
                 asked=self.customers.asked,
@@ -210,8 +252,7 @@ class Shop:
         return self._loop.time() - BEGINNING_S
 
     def _note(self, who: str, what: str) -> None:
-        at_s = self._now_s + (self.calendar.leapt_s if hasattr(self, "calendar") else 0.0)
-        self._trace.append((at_s, who, what))
+        self._trace.append((self._now_s, who, what))
 
     def _heard(self, _logger: object, _name: str, said: Any) -> Any:
         event = said.pop("event")
@@ -221,8 +262,21 @@ class Shop:
 
     def _committed(self, process: int, batch: Sequence[Statement]) -> None:
         for sql, parameters in batch:
-            if _writes_payment(sql):
+            table = _written(sql)
+            if table == "payments":
                 self._changed(process, str(parameters[0]))
+            elif table == "webhook_endpoints":
+                self._turned(str(parameters[0]))
+
+    def _turned(self, endpoint_id: str) -> None:
+        """A receiver's row was written."""
+        found = self.disk.rows("SELECT state FROM webhook_endpoints WHERE id = ?", endpoint_id)
+        turns = self._turns.setdefault(endpoint_id, [])
+        if not found or (turns and turns[-1].state == found[0][0]):
+            return
+        [(last_seq,)] = self.disk.rows("SELECT coalesce(max(seq), 0) FROM events")
+        turns.append(Turn(at=self.calendar.now(), last_seq=last_seq, state=found[0][0]))
+        self._note("store", f"{endpoint_id} is {found[0][0]}")
 
     def _changed(self, process: int, payment_id: str) -> None:
         found = self.disk.rows(
@@ -261,10 +315,12 @@ class Shop:
 
 
 @cache
-def _writes_payment(sql: str) -> bool:
-    return any(
-        verb in {"INTO", "UPDATE"} and table == "payments" for verb, table in pairwise(sql.split())
-    )
+def _written(sql: str) -> str | None:
+    """Which of the tables that are looked at a statement writes."""
+    for verb, table in pairwise(sql.split()):
+        if verb in {"INTO", "UPDATE"} and table in {"payments", "webhook_endpoints"}:
+            return table
+    return None
 
 
 @cache

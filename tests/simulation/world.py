@@ -30,6 +30,7 @@ from indexer.sources.rpc import Rpc
 from store.database import Statement
 from tests.instructions import key
 from tests.simulation import profile as profiles
+from tests.simulation.calendar import Calendar
 from tests.simulation.chain import EPOCH, Chain, Sent
 from tests.simulation.database import Disk, Handle, Troubles
 from tests.simulation.life import Life
@@ -40,6 +41,7 @@ from tests.simulation.people import People
 from tests.simulation.processes import Processes
 from tests.simulation.profile import Profile
 from tests.simulation.provider import Manners, Provider
+from tests.simulation.receivers import KEY, SimulatedSender, Traffic
 from tests.simulation.socket import Exchange
 
 
@@ -127,6 +129,7 @@ class World:
     def _make(self, loop: VirtualLoop) -> None:
         profile = self.profile
         self._loop = loop
+        self.calendar = Calendar(loop)
         self.watch_key = key(f"watch key {self.seed % 32}")
         self.chain = Chain(loop, self._rng("chain"), profile.pace)
         self.chain.note = self._note
@@ -155,7 +158,7 @@ class World:
             self._rng("people"),
             self.chain,
             api.database(),
-            self._clock,
+            self.calendar.now,
             busy_s=profile.busy_s,
             watch_key=self.watch_key,
             seed=self.seed,
@@ -169,7 +172,7 @@ class World:
             self._rng("provider"),
             manners,
             Handle(self.disk, self._loop, 0, self._store_troubles("door")).database(),
-            self._clock,
+            self.calendar.now,
             watch_key=self.watch_key,
             wake=self.processes.wake,
         )
@@ -181,9 +184,6 @@ class World:
             read_fails=self.profile.read_fails,
             write_fails=self.profile.write_fails,
         )
-
-    def _clock(self) -> float:
-        return EPOCH + self._loop.time() - BEGINNING_S
 
     # ------------------------------------------------------------------------------ running
 
@@ -210,7 +210,9 @@ class World:
                 rpc,
                 self.watch_key,
                 life.wakeups,
-                self._clock,
+                self.calendar.now,
+                sender=SimulatedSender((), life, self.calendar, Traffic()),
+                keys=(KEY,),
                 pubsub=pubsub,
             )
             await daemon.run_until_stopped(indexer.tasks(), asyncio.Event())

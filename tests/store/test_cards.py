@@ -10,7 +10,7 @@ from indexer.errors import Conflict, InvariantError
 from store import cards, events, everything, payments
 from store.cards import CardRecord, Check
 from store.database import Database, Statement
-from tests.builders import NOW, make_event
+from tests.builders import NOW, make_event, make_payment
 from tests.cards import (
     ORDER_ID,
     card,
@@ -53,6 +53,7 @@ async def test_several_orders_are_found_and_the_last_page_is_the_one_to_pay_on(
     assert await cards.by_order(database, 8) == record
     assert await cards.by_order(database, 9) is None
     assert CardRecord(payment, (lost,)).checkout_url is None
+    assert CardRecord(payment, (make_order(payment), second)).checkout_url == second.checkout_url
 
 
 async def test_an_order_belongs_to_one_payment(database: Database) -> None:
@@ -221,6 +222,10 @@ async def test_those_in_review_come_oldest_first_and_apart_from_the_chains(
     assert [record.payment.terms.id[-1] for record in found] == ["2", "1"]
     assert await payments.in_review(database, limit=9) == []
     assert await payments.in_review_count(database) == 2
+    on_chain = make_payment(9, created_at=NOW + 99, state={"review": ("paid_again",)})
+    await database.write(payments.insert(on_chain, make_event(on_chain)))
+    [first] = await payments.in_review(database, limit=1)
+    assert first.payment == on_chain, "those by card do not hide it"
 
 
 async def test_an_audit_passes_all_of_a_time_the_oldest_first(database: Database) -> None:
