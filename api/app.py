@@ -89,7 +89,6 @@ def create_app(
         signing_keys=tuple(signing_keys),
         private_networks=settings.webhook_private_networks,
         webhook_retention_days=settings.webhook_retention_days,
-        private_networks=settings.webhook_private_networks,
         tally=Tally(database, clock),
         started_at=int(clock()),
         openapi=msgspec.json.encode(openapi.document(settings.public_url)),

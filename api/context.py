@@ -36,7 +36,6 @@ class Context:
         signing_keys: what the secrets of receivers are derived from, the first one for new ones.
         private_networks: that receivers may be in although they are not public.
         webhook_retention_days: for which it is known what was delivered.
-        private_networks: that receivers may be in although they are not public.
         tally: what came to them.
         started_at: unix seconds, when the API was made: nothing is known of the time before.
         openapi: the document that describes the API, as JSON.
@@ -58,7 +57,6 @@ class Context:
     signing_keys: tuple[SigningKey, ...]
     private_networks: Networks
     webhook_retention_days: int
-    private_networks: Networks
     tally: Tally
     started_at: int
     openapi: bytes

@@ -263,7 +263,9 @@ class Settings:
         problems = [*reader.problems, *_contradictions(values, reader.faulty)]
         if problems:
             raise ConfigError(tuple(problems))
-        return cls(**values)
+        settings = cls(**values)
+        _ = settings.paymob_pins  # raises what is wrong with them now, not when they are needed
+        return settings
 
 
 PARSERS: Final[Mapping[str, Callable[[str], object]]] = {

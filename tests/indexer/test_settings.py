@@ -240,6 +240,13 @@ def test_a_part_of_what_cards_need_is_refused_and_named(name: str) -> None:
     assert problem.startswith(f"AXIOM_{name}: missing")
 
 
+def test_integrations_that_could_be_read_into_one_another_are_refused() -> None:
+    (problem,) = problems(**PAYMOB | {"PAYMOB_INTEGRATION_IDS": "4097558,97558"})
+
+    assert "4097558 and 97558" in problem
+    assert "two ways" in problem
+
+
 def test_a_webhook_at_helius_is_kept_with_its_key_or_not_at_all() -> None:
     assert read(HELIUS_API_KEY="12345678", HELIUS_WEBHOOK_ID="wh-1").helius_webhook_id == "wh-1"
     assert "AXIOM_HELIUS_API_KEY: missing" in problems(HELIUS_WEBHOOK_ID="wh-1")[0]

@@ -3,7 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from tests.simulation import judge, judge_cards as cards, judge_history as history
+from tests.simulation import (
+    judge,
+    judge_cards as cards,
+    judge_deliveries as deliveries,
+    judge_history as history,
+)
 from tests.simulation.judge_cards import CardCase
 from tests.simulation.outcome import Outcome
 
@@ -30,5 +35,7 @@ SHOP_RULES: Final[Sequence[ShopRule]] = (
     history.the_log_is_gapless,
     history.every_change_has_its_event,
     history.events_tell_the_state,
+    *deliveries.SAFETY,
+    *deliveries.IN_THE_END,
     cards.nothing_is_left_to_ask,
 )
