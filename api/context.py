@@ -18,7 +18,6 @@ from api.requests import Requests
 from api.tally import Tally
 from api.wakeups import Wakeups
 from indexer.core.addresses import Networks
-from indexer.core.addresses import Networks
 from indexer.core.creation import Policy
 from indexer.core.standard_webhooks import SigningKey
 from store.database import Database

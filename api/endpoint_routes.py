@@ -118,7 +118,7 @@ _ENDPOINTS: Final = (
         handler=endpoints.rotate,
         summary="Replace a receiver's secret",
         description="The one before signs too for `overlap_s`, and the one before that no longer. "
-        "The body may be left out. A repetition with the same `Idempotency-Key` and body "
+        "`{}` takes a day. A repetition with the same `Idempotency-Key` and body "
         "answers with the same secret, unless it was replaced again by then, which is 409.",
         parameters=(_ID, _IDEMPOTENCY_KEY),
         body=RotationBody,
@@ -239,8 +239,7 @@ _DELIVERIES: Final = (
         access=_SCOPE,
         handler=deliveries.redeliver,
         summary="Send a delivery again",
-        description="Whatever came of it, with the same `webhook-id`. One that waits is sent "
-        "soon.",
+        description="Whatever came of it, with the same `webhook-id`. One that waits is sent soon.",
         parameters=(_DELIVERY_ID,),
         answers={202: Answer(description="It will be sent.", body=DeliveryBody)},
         problems=(404, 409),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from api import webhook_events, webhooks
+from api import endpoint_routes, webhook_events, webhooks
 from api.auth import PUBLIC, needs
 from api.calls import Answer, Call, Parameter
 from api.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
@@ -180,4 +180,4 @@ _AUDIT: Final = (
     ),
 )
 
-CALLS: Final[tuple[Call, ...]] = (*_DOORS, *_AUDIT)
+CALLS: Final[tuple[Call, ...]] = (*_DOORS, *_AUDIT, *endpoint_routes.CALLS)

@@ -207,7 +207,7 @@ class DeliveryBody(msgspec.Struct, frozen=True, kw_only=True):
     id: DeliveryId
     endpoint_id: EndpointId
     event_id: Annotated[
-        str | None,
+        str,
         Meta(
             description="The `webhook-id` that it is sent with, the same each time.",
             examples=["evt_7c3mzk0v9xw2h5tq8r1jd4n6bs_2_0"],

@@ -87,7 +87,8 @@ class Cards:
 
     Attributes:
         problem: why Paymob does not answer, in words for ops; None while it does.
-        checks: how many payments were asked about, since the start.
+        checks: how many payments were asked about and told of, since the start.
+        failed_checks: how often nobody answered, or nothing that can be used.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Cards:
         self._failing: dict[str, tuple[float, str]] = {}
         self.problem: str | None = None
         self.checks = 0
+        self.failed_checks = 0
 
     # ------------------------------------------------------------------------------ callbacks
 
@@ -235,6 +237,7 @@ class Cards:
                     await self.check(each.payment_id)
                 except (SourceError, Conflict) as error:
                     failures += 1
+                    self.failed_checks += 1
                     await self._failed(each.payment_id, error)
                 else:
                     answers += 1

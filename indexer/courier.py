@@ -210,7 +210,8 @@ class Courier:
             response="" if reply is None else _text(reply.body),
         )
         await self._keep(self._consequences(due, attempt, reply))
-        self._is_gone = False
+        if attempt.status == _GONE:
+            self._is_gone = False  # what waited is dropped: nothing is due any more
         log.info(
             "webhook.delivered" if problem is None else "webhook.not_delivered",
             endpoint_id=self.endpoint.id,

@@ -48,6 +48,8 @@ CREATE TABLE charges (
 
 CREATE INDEX charges_by_payment ON charges (payment_id, id);
 
+CREATE INDEX charges_by_state ON charges (state);
+
 CREATE TRIGGER charges_are_of_one_payment
 BEFORE UPDATE OF id, payment_id, order_id, amount, seen_at ON charges
 BEGIN

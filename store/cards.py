@@ -198,6 +198,12 @@ async def count(database: Database, since: int, until: int) -> int:
     return int(number)
 
 
+async def charge_counts(database: Database) -> dict[ChargeState, int]:
+    """How many charges are in each state."""
+    [found] = await database.read([Statement(QUERIES["charge_counts"])])
+    return dict.fromkeys(ChargeState, 0) | {ChargeState(state): count for state, count in found}
+
+
 async def audit_page(
     database: Database, since: int, until: int, *, after: tuple[int, str], limit: int
 ) -> list[tuple[int, str]]:

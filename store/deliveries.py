@@ -241,6 +241,12 @@ async def last_attempts(database: Database, endpoint_ids: Collection[str]) -> di
     return {endpoint_id: _attempt(attempt) for endpoint_id, *attempt in found}
 
 
+async def given_up(database: Database) -> int:
+    """How many were given up whose receivers are enabled all the same."""
+    [[(count,)]] = await database.read([Statement(QUERIES["webhook_deliveries_given_up"])])
+    return int(count)
+
+
 async def counts(database: Database) -> Counts:
     """How all deliveries stand."""
     [by_state, [(oldest,)]] = await database.read(

@@ -579,6 +579,9 @@ ORDER BY payment_id, created_at, length(special_reference), special_reference;
 -- name: card_payment_of_order
 SELECT payment_id FROM card_orders WHERE order_id = ?;
 
+-- name: charge_counts
+SELECT state, count(*) FROM charges GROUP BY state;
+
 -- name: charges_by_ids
 SELECT id, payment_id, order_id, state, amount, refunded, made_at, seen_at, paid_at, updated_at
 FROM charges WHERE payment_id IN (SELECT value FROM json_each(?1))
@@ -879,6 +882,12 @@ WHERE id IN (SELECT event_id FROM webhook_event_payments WHERE payment_id = ?5)
   AND (?1 IS NULL OR source = ?1) AND (?2 IS NULL OR verdict = ?2)
 ORDER BY id DESC LIMIT ?7;
 
+-- name: webhook_event_oldest_waiting
+-- The id from the index of what waits, so that no large row is read but one.
+SELECT received_at FROM webhook_events WHERE id = (
+    SELECT min(id) FROM webhook_events INDEXED BY webhook_events_waiting WHERE verdict = 'waiting'
+);
+
 -- name: webhook_event_counts
 SELECT verdict, count(*) FROM webhook_events GROUP BY verdict;
 
@@ -949,11 +958,12 @@ INSERT INTO deployment (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING
 -- ------------------------------------------------------------------ webhooks out: their receivers
 
 -- name: webhook_endpoint_create
+-- One too many has a URL that is NULL, which its column refuses, and with it the whole batch.
 INSERT INTO webhook_endpoints (
     id, url, event_types, description, signing_key, created_at, updated_at
 )
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?6
-WHERE (SELECT count(*) FROM webhook_endpoints WHERE state <> 'deleted') < ?7
+SELECT ?1, CASE WHEN count(*) < ?7 THEN ?2 END, ?3, ?4, ?5, ?6, ?6
+FROM webhook_endpoints WHERE state <> 'deleted'
 RETURNING id;
 
 -- name: webhook_endpoint_rotate
@@ -1156,6 +1166,12 @@ WHERE attempt.delivery_id = (
 AND attempt.number = (
     SELECT max(number) FROM webhook_attempts WHERE delivery_id = attempt.delivery_id
 );
+
+-- name: webhook_deliveries_given_up
+-- Of receivers that are still to be told: a person has not looked at these.
+SELECT count(*) FROM webhook_deliveries
+WHERE state = 'failed'
+  AND endpoint_id IN (SELECT id FROM webhook_endpoints WHERE state = 'enabled');
 
 -- name: webhook_deliveries_counts
 SELECT state, count(*) FROM webhook_deliveries GROUP BY state;

@@ -83,7 +83,7 @@ def create(
     now: int,
     at_most: int,
 ) -> Statement:
-    """Registers a receiver; returns its id, or nothing when there are `at_most` already."""
+    """Registers a receiver and returns its id; refuses the batch when there are `at_most`."""
     values = (id, url, json_text(list(event_types)), description, key_id, now, at_most)
     return Statement(QUERIES["webhook_endpoint_create"], values)
 

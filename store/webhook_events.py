@@ -275,6 +275,12 @@ async def counts(database: Database) -> dict[WebhookVerdict, int]:
     return dict.fromkeys(WebhookVerdict, 0) | {WebhookVerdict(name): count for name, count in found}
 
 
+async def oldest_waiting_at(database: Database) -> int | None:
+    """When the first of those that wait came, in unix seconds; None: none waits."""
+    [found] = await database.read([Statement(QUERIES["webhook_event_oldest_waiting"])])
+    return int(found[0][0]) if found else None
+
+
 async def _events(database: Database, ids: Sequence[int]) -> list[WebhookEvent]:
     statement = Statement(QUERIES["webhook_events_by_ids"], (json_text(ids),))
     [found] = await database.read([statement])
