@@ -4,9 +4,9 @@ Readiness says what is wrong, since when, and how far the chain is known. It is 
 database alone, so it says the same in every process, wherever the indexer runs.
 
     ready      payments are followed
-    degraded   they are, but more slowly (no notifications, only sweeps), or something was set aside
-               that a person should look at: 200, because nobody is helped by an API that is
-               taken out for that
+    degraded   they are, but more slowly (no notifications, only sweeps), something beside the chain
+               does not work (webhooks, cards), or something was set aside that a person should look
+               at: 200, because nobody is helped by an API that is taken out for that
     unready    they are not followed, or nothing can be said: 503
 """
 
@@ -18,13 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.context import Context
-from api.limits import FRONTIER_AGE_MAX_S, INDEXER_REPORT_AGE_MAX_S
+from api.limits import CLOCK_BEHIND_MAX_S, FRONTIER_AGE_MAX_S, INDEXER_REPORT_AGE_MAX_S
 from api.payments import json_response
 from api.schema import FrontierBody, GapBody, LiveBody, ReadinessBody, ReasonBody
 from indexer.core.events import format_time
+from indexer.core.types import WebhookVerdict
 from indexer.errors import SchemaMismatch, StoreBroken, StoreError
 from indexer.log import get_logger
-from store import cursors, dead_letters, gaps, health, migrate
+from store import cursors, dead_letters, deliveries, gaps, health, migrate, webhook_events
 from store.cursors import Frontier
 from store.gaps import Gap, GapReason
 from store.health import Report
@@ -36,7 +37,10 @@ log = get_logger(__name__)
 #: The component whose report says that the indexer runs at all.
 INDEXER: Final = "indexer"
 #: Components that one can do without; each of several has a number behind it.
-HELPERS: Final = re.compile(r"pubsub:\d+|rpc:\d+|references|recipients")
+HELPERS: Final = re.compile(
+    r"pubsub:\d+|rpc:\d+|references|recipients"
+    r"|inbox|callbacks|cards|deliveries|helius|retention"
+)
 #: Open gaps that are shown.
 GAPS_SHOWN_MAX: Final = 100
 
@@ -53,7 +57,7 @@ async def readyz(context: Context, _request: Request, _key: ApiKey | None) -> Re
         await migrate.check(context.database)
         reports = await health.all_of(context.database)
         frontier = await cursors.get(context.database, context.policy.watch_key)
-        parked = await dead_letters.count(context.database)
+        aside = await _aside(context, now)
         open_gaps = await gaps.listing(context.database, GAPS_SHOWN_MAX, only_open=True)
     except SchemaMismatch as error:
         return _answer("unready", [_reason("schema", str(error), now)], now)
@@ -70,7 +74,7 @@ async def readyz(context: Context, _request: Request, _key: ApiKey | None) -> Re
     status: Literal["ready", "degraded", "unready"] = "degraded" if reasons else "ready"
     if not all(HELPERS.fullmatch(reason.component) for reason in reasons):
         status = "unready"
-    doubts = [*_of_gaps(open_gaps), *_of_parked(parked, now)]
+    doubts = [*_of_gaps(open_gaps), *aside, *_of_clock(frontier)]
     if doubts and status == "ready":
         status = "degraded"
     return _answer(status, [*reasons, *doubts], now, frontier, open_gaps)
@@ -82,12 +86,37 @@ def _of_writes(problem: str | None, now: int) -> Iterator[ReasonBody]:
         yield _reason("database", f"the last write failed: {problem}", now)
 
 
-def _of_parked(parked: int, now: int) -> Iterator[ReasonBody]:
-    if parked:
-        are = "1 transaction could not be examined and is"
-        if parked > 1:
-            are = f"{parked} transactions could not be examined and are"
-        yield _reason("dead_letters", f"{are} set aside", now)
+async def _aside(context: Context, now: int) -> list[ReasonBody]:
+    """What was given up, and is for a person to look at."""
+    database = context.database
+    parked = await dead_letters.count(database)
+    unprocessed = (await webhook_events.counts(database))[WebhookVerdict.FAILED]
+    given_up = await deliveries.given_up(database)
+    said = (
+        ("dead_letters", parked, "transaction", "could not be examined", "set aside"),
+        ("webhook_events", unprocessed, "webhook", "could not be processed", "set aside"),
+        ("webhook_deliveries", given_up, "webhook", "could not be delivered", "given up"),
+    )
+    return [
+        _reason(component, f"1 {what} {why} and is {how}", now)
+        if count == 1
+        else _reason(component, f"{count} {what}s {why} and are {how}", now)
+        for component, count, what, why, how in said
+        if count
+    ]
+
+
+def _of_clock(frontier: Frontier | None) -> Iterator[ReasonBody]:
+    """Deadlines are set by the clock of this machine and judged by block time.
+
+    A final block of the future is one of a clock that is slow. That the chain is behind may have
+    many causes, and says nothing of the clock.
+    """
+    if frontier is None or frontier.block_time - frontier.updated_at <= CLOCK_BEHIND_MAX_S:
+        return
+    behind_s = frontier.block_time - frontier.updated_at
+    problem = f"the clock of the indexer's machine is {behind_s} s behind the chain's"
+    yield _reason("clock", f"{problem}: payments expire too early", frontier.updated_at)
 
 
 def _of_gaps(open_gaps: Sequence[Gap]) -> Iterator[ReasonBody]:

@@ -72,6 +72,8 @@ STREAM_SHUTDOWN_RETRY_MS: Final = 1_000
 # Readiness.
 INDEXER_REPORT_AGE_MAX_S: Final = 30
 FRONTIER_AGE_MAX_S: Final = 60
+#: Block times are an average of what validators' clocks say, and need not be exact.
+CLOCK_BEHIND_MAX_S: Final = 300
 
 # The server.
 BACKLOG: Final = 4_096

@@ -2,10 +2,12 @@
 
 What concerns payments is counted in the database at the moment of the question, and what the
 indexer says of itself is read there too: so every API process tells the same, wherever the
-indexer runs. Only the figures of requests and streams are this process's own.
+indexer runs. Only the figures of requests, of streams and of what knocked at the doors for webhooks
+are this process's own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,10 +17,35 @@ from starlette.responses import Response
 
 from api.context import Context
 from api.limits import INDEXER_REPORT_AGE_MAX_S
-from store import cursors, dead_letters, events, gaps, health, measures, payments, watching
+from api.tally import DoorOutcome
+from indexer.core.types import WebhookSource
+from store import (
+    cards,
+    cursors,
+    dead_letters,
+    deliveries,
+    events,
+    gaps,
+    health,
+    measures,
+    payments,
+    watching,
+    webhook_events,
+)
 from store.keys import ApiKey
 from store.measures import Kind, Measure
 
+
+#: How a request at a door ends that whoever likes can send. Not among the others, so that no
+#: stranger sets off an alarm that watches those.
+_TURNED_AWAY: Final = frozenset(
+    {
+        DoorOutcome.UNAUTHENTICATED,
+        DoorOutcome.UNCONFIGURED,
+        DoorOutcome.MALFORMED,
+        DoorOutcome.TOO_LARGE,
+    }
+)
 
 #: The values of one family, by the values of its labels.
 Labelled = Mapping[tuple[str, ...], float]
@@ -44,7 +71,28 @@ class _Told(Collector):
 
 
 def _of_process(context: Context) -> list[Metric]:
-    return [_gauge("axiom_streams", "Streams that are open.", {(): context.hub.count})]
+    return [
+        _gauge("axiom_streams", "Streams that are open.", {(): context.hub.count}),
+        *_doors(context.tally.counts),
+    ]
+
+
+def _doors(counts: Mapping[tuple[WebhookSource, DoorOutcome], int]) -> list[Metric]:
+    """What knocked at the doors: those who may, and those whom anybody can play."""
+    answered = CounterMetricFamily(
+        "axiom_webhooks_total",
+        "Webhooks that came in, by what was answered.",
+        labels=("source", "outcome"),
+    )
+    turned_away = CounterMetricFamily(
+        "axiom_webhooks_turned_away_total",
+        "Requests at the doors for webhooks that anybody could have sent.",
+        labels=("source", "reason"),
+    )
+    for (source, outcome), count in counts.items():
+        family = turned_away if outcome in _TURNED_AWAY else answered
+        family.add_metric((source, outcome), count)
+    return [answered, turned_away]
 
 
 async def _of_store(context: Context) -> list[Metric]:
@@ -86,6 +134,13 @@ async def _of_store(context: Context) -> list[Metric]:
             },
             "component",
         ),
+        *await _webhooks(context, now),
+        _gauge(
+            "axiom_charges",
+            "Charges of cards that were told of, by state.",
+            {(state,): n for state, n in (await cards.charge_counts(database)).items()},
+            "state",
+        ),
         *_told(await measures.told_since(database, now - INDEXER_REPORT_AGE_MAX_S)),
     ]
 
@@ -121,6 +176,46 @@ async def _gaps(context: Context) -> list[Metric]:
         ),
         _gauge("axiom_gap_slots_open", "The slots of all open gaps.", slots, "reason"),
     ]
+
+
+async def _webhooks(context: Context, now: int) -> list[Metric]:
+    database = context.database
+    events_oldest = await webhook_events.oldest_waiting_at(database)
+    sent = await deliveries.counts(database)
+    states: Labelled = {
+        ("waiting",): sent.waiting,
+        ("delivered",): sent.delivered,
+        ("failed",): sent.failed,
+        ("dropped",): sent.dropped,
+    }
+    return [
+        _gauge(
+            "axiom_webhook_events",
+            "Webhooks that came in and are kept, by what became of them.",
+            {(verdict,): n for verdict, n in (await webhook_events.counts(database)).items()},
+            "verdict",
+        ),
+        _gauge(
+            "axiom_webhook_events_oldest_waiting_seconds",
+            "How long ago the oldest webhook came that is not processed; 0: none waits.",
+            {(): _age_s(events_oldest, now)},
+        ),
+        _gauge(
+            "axiom_webhook_deliveries",
+            "Webhooks to merchants that are kept, by how they stand.",
+            states,
+            "state",
+        ),
+        _gauge(
+            "axiom_webhook_deliveries_oldest_waiting_seconds",
+            "How long ago the oldest webhook to a merchant was made that waits; 0: none does.",
+            {(): _age_s(sent.oldest_waiting_at, now)},
+        ),
+    ]
+
+
+def _age_s(at: int | None, now: int) -> int:
+    return 0 if at is None else max(0, now - at)
 
 
 def _told(told: Sequence[Measure]) -> list[Metric]:

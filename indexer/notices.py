@@ -82,7 +82,7 @@ class Notices:
             return Outcome(
                 verdict=WebhookVerdict.IGNORED, detail=f"by the chain it pays nobody here{remark}"
             )
-        detail = f"looked at {len(looked_at)} of its transactions{remark}"
+        detail = f"transactions looked at: {len(looked_at)}{remark}"
         return Outcome(verdict=WebhookVerdict.DONE, detail=detail, payment_ids=ids)
 
     async def _ours(self, mentions: Sequence[Mention], source: WebhookSource) -> list[Mention]:
@@ -112,8 +112,8 @@ def _reason(unread: Sequence[Unread], looks: int) -> str:
 def _remark(notice: Notice, ours: int) -> str:
     """What was left to the sweep, as the end of a sentence."""
     left = [
-        f"{notice.skipped} elements cannot be read" if notice.skipped else "",
-        f"{notice.beyond} transactions are too many" if notice.beyond else "",
-        f"{ours - LOOKS_MAX} more are left to the sweep" if ours > LOOKS_MAX else "",
+        f"elements that cannot be read: {notice.skipped}" if notice.skipped else "",
+        f"transactions beyond the bound: {notice.beyond}" if notice.beyond else "",
+        f"left to the sweep: {ours - LOOKS_MAX}" if ours > LOOKS_MAX else "",
     ]
     return "".join(f"; {each}" for each in left if each)

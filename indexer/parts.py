@@ -194,6 +194,9 @@ class Indexer:
         yield _gauge("axiom_doorbells_waiting", len(self._doorbells))
         yield _counter("axiom_reference_checks_total", self._references.checks)
         yield _counter("axiom_found_by_reference_alone_total", self._references.found_alone)
+        if isinstance(cards := self._options.get("cards"), Cards):
+            yield _counter("axiom_card_checks_total", cards.checks, outcome="answered")
+            yield _counter("axiom_card_checks_total", cards.failed_checks, outcome="failed")
 
     def _subscribed(self, urls: Sequence[str], pubsub: Callable[..., PubSub]) -> list[PubSub]:
         """A subscription to each endpoint; none is open yet."""

@@ -16,6 +16,7 @@ from indexer.cli import (
     review,
     schema,
     serve,
+    webhooks,
 )
 from indexer.cli.command import Commands, add_env_file
 
@@ -60,6 +61,7 @@ def build_parser() -> ArgumentParser:
     replay.add_to(commands)
     gaps.add_to(commands.group("gaps", "slots in which something may have been missed"))
     dlq.add_to(commands.group("dlq", "transactions that could not be examined"))
+    webhooks.add_to(commands.group("webhooks", "what came in, what is sent, and to whom"))
     keys.add_to(commands.group("keys", "create, list and revoke API keys"))
     demo.add_to(commands)
     return parser

@@ -1,29 +1,28 @@
-"""`webhooks list`, `show` and `redeliver`: what came in, what went out, and both once more."""
+"""`webhooks list` and `show`: what came in, and what went out."""
 
-import re
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
 
-from api.deliveries import delivery_body
 from api.webhook_events import event_body
-from indexer.cli import typed, webhook_endpoints, webhooks_sync
+from api.webhook_presentation import delivery_body
+from api.webhook_schema import DeliveryBody, WebhookEventBody
+from indexer.cli import typed, webhook_endpoints, webhooks_redeliver, webhooks_sync
 from indexer.cli.command import (
     Command,
-    CommandFailed,
     Commands,
     add_limit,
-    clock,
     database_of,
 )
-from indexer.cli.output import plain, print_fields, print_json, print_table, say
+from indexer.cli.output import plain, print_fields, print_json, print_table
 from indexer.cli.payments import payment_id
+from indexer.cli.webhooks_redeliver import INBOUND, nothing, subject
 from indexer.core.types import WebhookSource, WebhookVerdict
 from indexer.errors import InvalidInput
 from indexer.settings import Settings
-from store import deliveries, webhook_endpoints as endpoints, webhook_events
+from store import deliveries, webhook_events
 from store.database import Database
 from store.deliveries import Delivery, DeliveryState
 from store.webhook_events import Entry
@@ -32,10 +31,6 @@ from store.webhook_events import Entry
 _PAGE_SIZE: Final = 500
 _LIST_DEFAULT: Final = 50
 _LIST_MAX: Final = 100_000
-
-#: At most 18 digits: every number with as many fits into a column.
-_SUBJECT: Final = re.compile(r"(whe|dlv)_([1-9][0-9]{0,17})", re.ASCII)
-_INBOUND: Final = "whe"
 
 _LIST = """
     Webhooks that came in, the newest first, and what became of them; among them one line for
@@ -56,21 +51,10 @@ _SHOW = """
       axiompay webhooks show whe_1042
       axiompay webhooks show dlv_2077 --json
 """
-_REDELIVER = """
-    Once more: what came in is processed again, a delivery is sent again, a receiver is sent all
-    events since a time that it has not taken. The indexer does it soon after; it need not run
-    now. Nothing is paid or counted twice.
-
-    examples:
-      axiompay webhooks redeliver whe_1042
-      axiompay webhooks redeliver dlv_2077 dlv_2078
-      axiompay webhooks redeliver --endpoint we_01jd0000000000000000000000 \\
-          --since 2026-11-22T20:00:00Z
-"""
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the three commands, and those of the receivers."""
+    """Adds both commands, and those that stand in modules of their own."""
     listing = commands.add("list", Command(_list), "what came in, or was sent", _LIST, as_json=True)
     listing.add_argument("--source", type=WebhookSource, choices=list(WebhookSource))
     listing.add_argument("--verdict", type=WebhookVerdict, choices=list(WebhookVerdict))
@@ -86,32 +70,17 @@ def add_to(commands: Commands) -> None:
     listing.add_argument("--state", type=DeliveryState, choices=list(DeliveryState))
     add_limit(listing, _LIST_DEFAULT, _LIST_MAX)
     show = commands.add("show", Command(_show), "show one", _SHOW, as_json=True)
-    show.add_argument("subject", type=_subject, metavar="whe_N|dlv_N")
-    again = commands.add(
-        "redeliver", Command(_redeliver), "process or send again", _REDELIVER, as_json=True
-    )
-    again.add_argument("subjects", type=_subject, metavar="whe_N|dlv_N", nargs="*")
-    again.add_argument("--endpoint", type=webhook_endpoints.endpoint_id, metavar="ID")
-    again.add_argument(
-        "--since", type=typed.unix_s, metavar="TIME", help="with --endpoint; RFC 3339 with a zone"
-    )
+    show.add_argument("subject", type=subject, metavar="whe_N|dlv_N")
+    webhooks_redeliver.add_to(commands)
     webhook_endpoints.add_to(commands.group("endpoints", "the receivers of events"))
     webhooks_sync.add_to(commands)
-
-
-def _subject(text: str) -> tuple[str, int]:
-    match = _SUBJECT.fullmatch(text)
-    if match is None:
-        raise ArgumentTypeError(f"{text!r:.60} is neither whe_N nor dlv_N: see `webhooks list`")
-    return match[1], int(match[2])
 
 
 async def _list(arguments: Namespace, settings: Settings) -> int:
     wrong = _misused(arguments)
     if wrong:
-        raise InvalidInput(
-            "webhooks list", f"{', '.join(wrong)} cannot be asked {_where(arguments.sent)}"
-        )
+        where = "of what was sent" if arguments.sent else "of what came in: add --sent"
+        raise InvalidInput("webhooks list", f"{', '.join(wrong)} cannot be asked {where}")
     if arguments.sent:
         return await _list_sent(arguments, settings)
     rows = []
@@ -133,10 +102,6 @@ def _misused(arguments: Namespace) -> list[str]:
     outbound = ("endpoint", "state")
     names = inbound if arguments.sent else outbound
     return [f"--{name}" for name in names if getattr(arguments, name) is not None]
-
-
-def _where(sent: bool) -> str:
-    return "of what was sent" if sent else "of what came in: add --sent"
 
 
 async def _entries(database: Database, arguments: Namespace) -> AsyncIterator[Entry]:
@@ -226,16 +191,8 @@ def _delivery_row(delivery: Delivery) -> list[str]:
 
 
 async def _show(arguments: Namespace, settings: Settings) -> int:
-    kind, number = arguments.subject
     async with database_of(settings) as database:
-        if kind == _INBOUND:
-            event = await webhook_events.get(database, number)
-            body = None if event is None else event_body(event)
-        else:
-            delivery = await deliveries.get(database, number)
-            body = None if delivery is None else delivery_body(delivery)
-    if body is None:
-        raise _nothing(kind, number)
+        body = await _whole(database, *arguments.subject)
     if arguments.json:
         print_json(body)
         return 0
@@ -252,9 +209,16 @@ async def _show(arguments: Namespace, settings: Settings) -> int:
     return 0
 
 
-def _nothing(kind: str, number: int) -> CommandFailed:
-    listing = "list" if kind == _INBOUND else "list --sent"
-    return CommandFailed(f"there is no {kind}_{number}; see `axiompay webhooks {listing}`")
+async def _whole(database: Database, kind: str, number: int) -> WebhookEventBody | DeliveryBody:
+    if kind == INBOUND:
+        event = await webhook_events.get(database, number)
+        if event is not None:
+            return event_body(event)
+    else:
+        delivery = await deliveries.get(database, number)
+        if delivery is not None:
+            return delivery_body(delivery, whole=True)
+    raise nothing(kind, number)
 
 
 def _cell(value: object) -> str:

@@ -66,12 +66,12 @@ def _tell(plan: Plan, webhook_id: str, *, is_dry: bool, as_json: bool) -> None:
     if as_json:
         print_json(_shown(plan, webhook_id, is_dry=is_dry))
     elif plan.is_empty:
-        say(f"webhook {webhook_id} is as wanted: {plan.kept} addresses")
+        say(f"webhook {webhook_id} is as wanted; addresses: {plan.kept}")
     else:
-        would = "would be " if is_dry else ""
+        to_be = "to be " if is_dry else ""
         say(
-            f"webhook {webhook_id}: {len(plan.added)} addresses {would}added, "
-            f"{len(plan.removed)} {would}removed, {plan.kept} kept"
+            f"webhook {webhook_id}: addresses {to_be}added: {len(plan.added)}, "
+            f"{to_be}removed: {len(plan.removed)}, kept: {plan.kept}"
         )
         if plan.switches_on:
             say(f"it was off and {'would be' if is_dry else 'is'} switched on")

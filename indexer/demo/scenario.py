@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from indexer import log
-from indexer.core.types import Status
+from indexer.core.types import EventType, Status
 from indexer.demo.part import DemoFailed, Part
 from indexer.demo.screen import Screen
 from indexer.demo.stage import SYMBOL, Stage, stage
@@ -54,6 +54,9 @@ async def _tell(up: Stage, screen: Screen, stop: asyncio.Event, *, keep: bool) -
     if wrong:
         raise DemoFailed(f"not as it must: {', '.join(wrong)}")
     screen.say(f"all {len(parts)} payments ended exactly as they must")
+    if up.mailbox.forged:
+        raise DemoFailed(f"{up.mailbox.forged} webhooks came with a wrong signature")
+    screen.say(f"the shop was told by {up.mailbox.count} signed webhooks, each verified")
     _show_around(up, parts[0], screen)
     if keep:
         screen.say("still up; Ctrl-C ends it")
@@ -95,6 +98,7 @@ async def _play(up: Stage, parts: list[Part], screen: Screen) -> None:
         await part.until(status=Status.SETTLED)
         part.judge(await up.shop.get(part.id))
         screen.changed(part.row)
+        await up.mailbox.until(part.id, EventType.SETTLED)
 
     async with asyncio.TaskGroup() as group:
         listening = group.create_task(listen())

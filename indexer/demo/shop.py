@@ -49,6 +49,12 @@ class Shop:
         async with self._http.get(f"/api/pay/{payment_id}") as response:
             return await _body(response, 200)
 
+    async def register(self, url: str) -> str:
+        """Has events sent to a URL; the secret that they are signed with."""
+        async with self._http.post("/api/webhooks/endpoints", json={"url": url}) as response:
+            secret: str = (await _body(response, 201))["secret"]
+            return secret
+
     async def events(self) -> AsyncIterator[tuple[str, Json]]:
         """Type and data of everything that happens to any payment, from the first one on."""
         no_limit = aiohttp.ClientTimeout(total=None)

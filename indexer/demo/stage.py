@@ -6,11 +6,13 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
 from indexer import daemon
 from indexer.demo.cluster import Cluster
+from indexer.demo.mailbox import Mailbox
 from indexer.demo.part import DemoFailed
 from indexer.demo.shop import Shop
 from indexer.demo.surfnet.launcher import Surfnet
@@ -29,6 +31,7 @@ _SLOT_TIME_MS: Final = 100
 _TOKEN_DECIMALS: Final = 6
 _TOKEN_SUPPLY: Final = 10**6 * 10**_TOKEN_DECIMALS
 _READY_TIMEOUT_S: Final = 30
+_THIS_MACHINE: Final = ip_network("127.0.0.0/8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +42,13 @@ class Stage:
         product: the running daemon; ends by itself only by a fault.
         bank: has SOL, and may mint `token`.
         key: the shop's API key.
+        mailbox: where the shop receives webhooks.
     """
 
     settings: Settings
     cluster: Cluster
     shop: Shop
+    mailbox: Mailbox
     bank: Wallet
     token: Token
     key: str
@@ -65,6 +70,7 @@ async def stage(
     async with (
         Surfnet.running(slot_time_ms=_SLOT_TIME_MS) as surfnet,
         Cluster(surfnet.rpc_url) as cluster,
+        Mailbox.opened() as mailbox,
     ):
         bank = Wallet(cluster, surfnet.payer)
         token = await bank.create_token(decimals=_TOKEN_DECIMALS, supply=_TOKEN_SUPPLY)
@@ -79,14 +85,17 @@ async def stage(
             recipient=str(owner.key),
             tokens={"SOL": None, SYMBOL: str(token.mint)},
             port=port,
+            webhook_private_networks=(_THIS_MACHINE,),
         )
         key = await _key(settings, clock)
         say("starting the indexer and the API")
         async with _running(settings, clock) as product, Shop(settings.public_url, key) as shop:
+            mailbox.secret.set_result(await shop.register(mailbox.url))
             yield Stage(
                 settings=settings,
                 cluster=cluster,
                 shop=shop,
+                mailbox=mailbox,
                 bank=bank,
                 token=token,
                 key=key,
@@ -100,7 +109,7 @@ async def _key(settings: Settings, clock: Callable[[], float]) -> str:
     database = await open_database(settings.database_url)
     try:
         await migrate.migrate(database)
-        scopes = ("payments:read", "payments:write")
+        scopes = ("payments:read", "payments:write", "webhooks")
         await keys.create(database, "shop", scopes, key=key, id="key_shop", now=int(clock()))
     finally:
         await database.close()

@@ -120,6 +120,66 @@ async def test_what_the_indexer_says_of_itself_is_passed_on_while_it_is_fresh(ap
     assert of(later, "axiom_component_healthy", component="rpc") is None
 
 
+async def test_what_knocks_at_the_doors_is_counted_and_strangers_apart(api: Api) -> None:
+    """Whoever watches the first for failures is not woken by whoever likes to send nonsense."""
+    for _ in range(3):
+        async with api.session.post("/api/webhooks/helius", data=b"[]") as response:
+            assert response.status == 503
+    tally = api.app.state.context.tally
+    tally.count(WebhookSource.PAYMOB, DoorOutcome.ACCEPTED)
+    tally.turn_away(WebhookSource.QUICKNODE, "192.0.2.7", "wrong signature")
+
+    found = await samples(api)
+
+    assert of(found, "axiom_webhooks_total", source="paymob", outcome="accepted") == 1
+    turned_away = "axiom_webhooks_turned_away_total"
+    assert of(found, turned_away, source="helius", reason="unconfigured") == 3
+    assert of(found, turned_away, source="quicknode", reason="unauthenticated") == 1
+    outcomes = {dict(labels)["outcome"] for name, labels in found if name == "axiom_webhooks_total"}
+    assert outcomes == {"accepted", "duplicate", "refused", "unavailable"}
+    assert "192.0.2.7" not in str(found)
+
+
+async def test_what_came_in_and_what_goes_out_is_told_by_how_it_stands(api: Api) -> None:
+    assert of(await samples(api), "axiom_webhook_events_oldest_waiting_seconds") == 0
+    await register(api.database, NOW)
+    for n, verdict in enumerate(WebhookVerdict):
+        event_id = await arrive(api.database, now=NOW - 10 * n, name=str(n))
+        if verdict is not WebhookVerdict.WAITING:
+            end = Outcome(verdict=verdict, detail="", payment_ids=())
+            await api.database.write(webhook_events.finish(event_id, end, NOW))
+    await arrive(api.database, now=NOW - 7, name="later")
+    for at in (NOW - 40, NOW - 30, NOW - 20):
+        [[(delivery_id,)]] = await api.database.write([deliveries.test(ENDPOINT, at)])
+        if at == NOW - 40:
+            await api.database.write([deliveries.failed(delivery_id, NOW)])
+
+    found = await samples(api)
+
+    assert of(found, "axiom_webhook_events", verdict="waiting") == 2
+    assert of(found, "axiom_webhook_events", verdict="failed") == 1
+    assert of(found, "axiom_webhook_events_oldest_waiting_seconds") == 0
+    assert of(found, "axiom_webhook_deliveries", state="waiting") == 2
+    assert of(found, "axiom_webhook_deliveries", state="failed") == 1
+    assert of(found, "axiom_webhook_deliveries", state="delivered") == 0
+    assert of(found, "axiom_webhook_deliveries_oldest_waiting_seconds") == 30
+
+    api.clock.now = NOW + 5
+    assert of(await samples(api), "axiom_webhook_events_oldest_waiting_seconds") == 5
+
+
+async def test_charges_are_counted_by_state(api: Api) -> None:
+    await charge(api.database, 1, "paid")
+    await charge(api.database, 2, "declined")
+    await charge(api.database, 3, "paid")
+
+    found = await samples(api)
+
+    assert of(found, "axiom_charges", state="paid") == 2
+    assert of(found, "axiom_charges", state="declined") == 1
+    assert of(found, "axiom_charges", state="refunded") == 0
+
+
 async def test_requests_are_counted_and_streams_are_not_timed(api: Api) -> None:
     payment = await api.create()
     await api.get(f"/api/pay/{payment['id']}")

@@ -91,7 +91,7 @@ async def test_what_pays_us_is_shown_at_once_and_settled_when_final(tmp_path: Pa
 
         assert outcome.verdict is DONE
         assert outcome.payment_ids == (order.terms.id,)
-        assert outcome.detail == "looked at 1 of its transactions"
+        assert outcome.detail == "transactions looked at: 1"
         assert await it.events(order) == ["created", "detected"]
 
         it.chain.finalize(SLOT)
@@ -116,7 +116,7 @@ async def test_one_body_may_be_about_several_payments(tmp_path: Path) -> None:
         outcome = await handled(it, live, spoken(it.pay(first), it.pay(second), forged("x")[:9]))
 
         assert outcome.payment_ids == tuple(sorted((first.terms.id, second.terms.id)))
-        assert outcome.detail == "looked at 2 of its transactions; 1 elements cannot be read"
+        assert outcome.detail == "transactions looked at: 2; elements that cannot be read: 1"
 
 
 async def test_the_same_again_changes_nothing_and_says_the_same(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ async def test_no_more_are_looked_at_than_the_bound(
 
         assert looked.signatures == crowd[:3]
         assert outcome.detail is not None
-        assert outcome.detail.endswith("; 2 more are left to the sweep")
+        assert outcome.detail.endswith("; left to the sweep: 2")
 
 
 @pytest.mark.parametrize(

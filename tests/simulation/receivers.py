@@ -70,6 +70,13 @@ class Habits:
     asks_again: bool = False
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What is on its way, to receivers and from merchants, of all processes: no time to leap."""
+
+    under_way: int = 0
+
+
 class Receiver:
     """One receiver and its merchant.
 
@@ -87,6 +94,7 @@ class Receiver:
         calendar: Calendar,
         habits: Habits,
         database: Database,
+        traffic: Traffic,
         *,
         wake: Callable[[], bool],
         note: Callable[[str, str], None],
@@ -101,6 +109,7 @@ class Receiver:
         self._rng = rng
         self._calendar = calendar
         self._database = database
+        self._traffic = traffic
         self._wake = wake
         self._note = note
         self._began_at = calendar.now()
@@ -132,7 +141,9 @@ class Receiver:
         for at_s, act in sorted((at_s, act) for at_s, act in plans if at_s is not None):
             await self._calendar.until(self._began_at + at_s)
             self._note(self.url[8:17], act.__name__[1:])
+            self._traffic.under_way += 1
             await act()
+            self._traffic.under_way -= 1
             self._wake()
 
     async def _only_once(self, statement: Statement) -> None:
@@ -246,13 +257,6 @@ class Receiver:
 
     def _chance(self, of: float) -> bool:
         return of > 0 and not self.is_calm and self._rng.random() < of
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What is on its way to receivers, of all processes."""
-
-    under_way: int = 0
 
 
 class SimulatedSender:

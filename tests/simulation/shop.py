@@ -125,6 +125,7 @@ class Shop:
                 self.calendar,
                 habits,
                 Handle(self.disk, loop, 0, self._troubles(f"merchant {number}")).database(),
+                self.traffic,
                 wake=self.processes.wake,
                 note=self._note,
             )

@@ -62,11 +62,11 @@ def test_it_makes_the_webhook_what_it_should_be(migrated: Run, helius: FakeHeliu
 
     assert result.code == 0, result.err
     assert result.out == ""
-    assert "1 addresses added, 1 removed, 0 kept" in result.err
+    assert "addresses added: 1, removed: 1, kept: 0" in result.err
     assert helius.hooks["hook"]["accountAddresses"] == [WATCH_KEY]
 
     again = migrated("webhooks", "sync", **settings_for(helius))
-    assert (again.code, "is as wanted: 1 addresses" in again.err) == (0, True)
+    assert (again.code, "is as wanted; addresses: 1" in again.err) == (0, True)
     assert helius.methods() == ["GET", "PUT", "GET"]
 
 
@@ -78,7 +78,7 @@ def test_a_dry_run_changes_nothing_and_says_that_something_differs(
     result = migrated("webhooks", "sync", "--dry-run", **settings_for(helius))
 
     assert result.code == 1
-    assert "1 addresses would be added, 1 would be removed" in result.err
+    assert "addresses to be added: 1, to be removed: 1" in result.err
     assert "it was off and would be switched on" in result.err
     assert helius.methods() == ["GET"]
 
