@@ -1062,11 +1062,14 @@ UPDATE webhook_deliveries SET state = ?2, ended_at = ?3, attempts = attempts + 1
 WHERE id = ?1 AND (state = 'waiting' OR (state = 'dropped' AND ?2 = 'delivered'));
 
 -- name: webhook_delivery_again
+-- Written again because nobody knew whether it was, it counts once.
 UPDATE webhook_deliveries SET next_try_at = ?2, attempts = attempts + 1
-WHERE id = ?1 AND state = 'waiting';
+WHERE id = ?1 AND state = 'waiting' AND next_try_at <> ?2;
 
 -- name: webhook_deliveries_hasten
-UPDATE webhook_deliveries SET next_try_at = ?2
+-- Besides the schedule: the try that comes of it repeats the last one, and the pause after that.
+-- Else a receiver that comes and goes would use up the tries of days within minutes.
+UPDATE webhook_deliveries SET next_try_at = ?2, attempts = max(attempts - 1, 0)
 WHERE endpoint_id = ?1 AND state = 'waiting' AND next_try_at > ?2;
 
 -- name: webhook_deliveries_give_up

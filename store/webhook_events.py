@@ -282,6 +282,8 @@ async def oldest_waiting_at(database: Database) -> int | None:
 
 
 async def _events(database: Database, ids: Sequence[int]) -> list[WebhookEvent]:
+    if not ids:
+        return []
     statement = Statement(QUERIES["webhook_events_by_ids"], (json_text(ids),))
     [found] = await database.read([statement])
     return [WebhookEvent(**_columns(row), body=bytes(row[-1])) for row in found]

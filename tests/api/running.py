@@ -19,6 +19,7 @@ from indexer.core import events, settle
 from indexer.core.account import Account
 from indexer.core.events import Event
 from indexer.core.payment import Payment
+from indexer.core.standard_webhooks import signing_key
 from indexer.core.types import SYSTEM_PROGRAM, TOKEN_PROGRAM, EventType
 from indexer.core.verdict import Evidence, Sighting, Verdict
 from indexer.settings import Settings
@@ -31,6 +32,8 @@ NOW: Final = 1_795_377_600  # 2026-11-22T20:00:00Z
 MERCHANT: Final = key("merchant")
 USDC: Final = key("usdc")
 WATCH_KEY: Final = key("watch key")
+#: The first one makes new secrets; the other is one that was rotated out.
+SIGNING_KEYS: Final = tuple(signing_key(name * 32) for name in "ab")
 RENT_LAMPORTS: Final = 890_880
 SOLD: Final = {"amount": "12.5", "token": "USDC", "order_id": "1042", "metadata": {"table": "7"}}
 
@@ -258,6 +261,7 @@ async def _start(
         wakeups=wakeups,
         watch_key=WATCH_KEY,
         cards=cards,
+        signing_keys=SIGNING_KEYS,
     )
     listening = listen("127.0.0.1", 0)
     if send_buffer:

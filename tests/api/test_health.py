@@ -3,14 +3,27 @@ from typing import Any
 import pytest
 
 from indexer.core.ranges import Slots
+from indexer.core.types import WebhookVerdict
 from indexer.errors import StoreUnavailable
-from store import coverage, cursors, dead_letters, gaps, health
+from store import (
+    coverage,
+    cursors,
+    dead_letters,
+    deliveries,
+    gaps,
+    health,
+    webhook_endpoints,
+    webhook_events,
+)
 from store.cursors import Frontier
 from store.database import Statement
 from store.dead_letters import DeadLetter
 from store.gaps import GapReason
+from store.webhook_events import Outcome
 from tests.api.running import NOW, WATCH_KEY, Api
+from tests.indexer.receiving import arrive
 from tests.instructions import signature
+from tests.store.sending import register
 
 
 async def well(api: Api, *extra: Statement) -> None:
@@ -187,6 +200,63 @@ async def test_dead_letters_degrade_but_do_not_take_the_api_out(api: Api) -> Non
         "degraded",
         [("dead_letters", "1 transaction could not be examined and is set aside")],
     )
+
+
+@pytest.mark.parametrize(
+    "part", ["inbox", "callbacks", "cards", "deliveries", "helius", "retention"]
+)
+async def test_what_stands_beside_the_chain_only_degrades(api: Api, part: str) -> None:
+    await well(api, health.report(part, "does not work", NOW))
+
+    assert await reasons(api) == (200, "degraded", [(part, "does not work")])
+
+
+async def test_a_part_that_nobody_named_is_not_done_without(api: Api) -> None:
+    await well(api, health.report("inboxes", "does not work", NOW))
+
+    assert (await reasons(api))[:2] == (503, "unready")
+
+
+async def test_webhooks_that_were_given_up_degrade_until_somebody_looked(api: Api) -> None:
+    receiver = await register(api.database)
+    await well(api)
+    event_ids = [await arrive(api.database, now=NOW, name=name) for name in ("one", "two")]
+    failed = Outcome(verdict=WebhookVerdict.FAILED, detail="", payment_ids=())
+    for event_id in event_ids:
+        await api.database.write(webhook_events.finish(event_id, failed, NOW))
+    [[(delivery_id,)]] = await api.database.write([deliveries.test(receiver, NOW)])
+    await api.database.write([deliveries.failed(delivery_id, NOW)])
+
+    assert await reasons(api) == (
+        200,
+        "degraded",
+        [
+            ("webhook_events", "2 webhooks could not be processed and are set aside"),
+            ("webhook_deliveries", "1 webhook could not be delivered and is given up"),
+        ],
+    )
+
+    await api.database.write([webhook_events.reopen(event_id, NOW) for event_id in event_ids])
+    await api.database.write(webhook_endpoints.disable(receiver, "gone", NOW))
+    assert await reasons(api) == (200, "ready", [])
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "status"), [(-100_000, "ready"), (300, "ready"), (301, "degraded")]
+)
+async def test_a_chain_of_the_future_is_a_clock_that_is_slow(
+    api: Api, ahead_s: int, status: str
+) -> None:
+    """A chain of the past may be a node that is behind, or a sweep that has far to go."""
+    frontier = Frontier(key=WATCH_KEY, slot=8, block_time=NOW + ahead_s, updated_at=NOW)
+    await api.database.write([health.report("indexer", None, NOW), cursors.advance(frontier)])
+
+    http, said, reasons_ = await reasons(api)
+
+    assert (http, said) == (200, status)
+    problem = "the clock of the indexer's machine is 301 s behind the chain's"
+    expected = [("clock", f"{problem}: payments expire too early")]
+    assert reasons_ == ([] if status == "ready" else expected)
 
 
 async def test_a_database_of_another_release_is_noticed(api: Api) -> None:

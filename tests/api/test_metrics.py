@@ -3,15 +3,30 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.tally import DoorOutcome
 from indexer.core.ranges import Slots
+from indexer.core.types import ChargeState, WebhookSource, WebhookVerdict
 from indexer.errors import StoreUnavailable
-from store import cursors, dead_letters, gaps, health, measures
+from store import (
+    cards,
+    cursors,
+    dead_letters,
+    deliveries,
+    gaps,
+    health,
+    measures,
+    webhook_events,
+)
 from store.cursors import Frontier
 from store.dead_letters import DeadLetter
 from store.gaps import GapReason
 from store.measures import Kind, Measure
+from store.webhook_events import Outcome
 from tests.api.running import NOW, WATCH_KEY, Api
+from tests.cards import make_charge, stored_card
+from tests.indexer.receiving import arrive
 from tests.instructions import signature
+from tests.store.sending import register
 
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -142,7 +157,7 @@ async def test_what_knocks_at_the_doors_is_counted_and_strangers_apart(api: Api)
 
 async def test_what_came_in_and_what_goes_out_is_told_by_how_it_stands(api: Api) -> None:
     assert of(await samples(api), "axiom_webhook_events_oldest_waiting_seconds") == 0
-    await register(api.database, NOW)
+    receiver = await register(api.database)
     for n, verdict in enumerate(WebhookVerdict):
         event_id = await arrive(api.database, now=NOW - 10 * n, name=str(n))
         if verdict is not WebhookVerdict.WAITING:
@@ -150,7 +165,7 @@ async def test_what_came_in_and_what_goes_out_is_told_by_how_it_stands(api: Api)
             await api.database.write(webhook_events.finish(event_id, end, NOW))
     await arrive(api.database, now=NOW - 7, name="later")
     for at in (NOW - 40, NOW - 30, NOW - 20):
-        [[(delivery_id,)]] = await api.database.write([deliveries.test(ENDPOINT, at)])
+        [[(delivery_id,)]] = await api.database.write([deliveries.test(receiver, at)])
         if at == NOW - 40:
             await api.database.write([deliveries.failed(delivery_id, NOW)])
 
@@ -169,9 +184,9 @@ async def test_what_came_in_and_what_goes_out_is_told_by_how_it_stands(api: Api)
 
 
 async def test_charges_are_counted_by_state(api: Api) -> None:
-    await charge(api.database, 1, "paid")
-    await charge(api.database, 2, "declined")
-    await charge(api.database, 3, "paid")
+    record = await stored_card(api.database)
+    charges = [make_charge(1), make_charge(2, ChargeState.DECLINED), make_charge(3)]
+    await api.database.write(cards.save(record, record.payment, charges=charges))
 
     found = await samples(api)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tests.simulation import (
+    judge_deliveries as deliveries,
     judge_frontier as frontier,
     judge_history as history,
     judge_inbox as inbox,
@@ -204,5 +205,6 @@ RULES: Final[Sequence[Rule]] = (
     inbox.every_webhook_is_kept_once,
     inbox.every_webhook_comes_to_an_end,
     inbox.nothing_is_done_unseen,
+    *deliveries.SAFETY,
     nothing_is_left_over,
 )

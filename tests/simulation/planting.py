@@ -14,14 +14,14 @@ from types import CodeType
 from typing import Any
 
 from store.queries import QUERIES
-from tests.simulation.profile import Profile
 
 
-#: Puts into a world the trouble that a bug waits for; None where it cannot be.
-Kind = Callable[[Profile], Profile | None]
+#: Puts into a world (its profile) or a shop (its trade) the trouble that a bug waits for; None
+#: where it cannot be.
+Kind = Callable[[Any], Any]
 
 
-def any_world(profile: Profile) -> Profile:
+def any_world(profile: Any) -> Any:
     """Every world will do, as it is."""
     return profile
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from tests.simulation.chain import Pace
 from tests.simulation.node import Temper
 from tests.simulation.provider import Manners
+from tests.simulation.receivers import Habits
 from tests.simulation.socket import Line
 
 
@@ -31,6 +32,7 @@ class Profile:
         store_latency_s, read_fails, write_fails: see `database.Troubles`.
         clock_offset_s: the cluster's clock less the daemon's.
         provider: who sends webhooks; None: nobody does.
+        habits: of each receiver of webhooks.
     """
 
     payments: int
@@ -47,6 +49,7 @@ class Profile:
     tempers: Sequence[Temper]
     lines: Sequence[Line]
     provider: Manners | None = None
+    habits: Sequence[Habits] = ()
 
     def shown(self) -> Mapping[str, Any]:
         """For people: what differs from a world without troubles."""
@@ -83,7 +86,7 @@ def draw(rng: random.Random) -> Profile:
         lines=lines,
     )
     # What came later is drawn last: it does not change the worlds that were there before.
-    return _with_provider(profile, rng)
+    return _with_receivers(_with_provider(profile, rng), rng)
 
 
 def _with_provider(profile: Profile, rng: random.Random) -> Profile:
@@ -103,6 +106,21 @@ def _with_provider(profile: Profile, rng: random.Random) -> Profile:
     if rng.random() < 0.3:
         lines = [replace(line, is_dead=True) for line in lines]
     return replace(profile, provider=manners, lines=lines)
+
+
+def _with_receivers(profile: Profile, rng: random.Random) -> Profile:
+    """One in a third of the worlds, with troubles that are over soon; see `trade` for others."""
+    if rng.random() < 0.67:
+        return profile
+    habits = Habits(
+        latency_s=rng.choice((0.05, 2.0)),
+        refuses=_some(rng, 0.3),
+        fails=_some(rng, 0.3),
+        hangs=_some(rng, 0.3),
+        away=(profile.busy_s * rng.random(), rng.choice((0.0, 10.0, 40.0))),
+        gone_at=profile.busy_s * rng.random() if rng.random() < 0.1 else None,
+    )
+    return replace(profile, habits=[habits])
 
 
 def _some(rng: random.Random, most: float, *, in_of: float = 0.4) -> float:

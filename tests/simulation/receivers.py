@@ -18,6 +18,7 @@ from indexer.sources.outside import Reply
 from store import deliveries, webhook_endpoints
 from store.database import Database, Statement
 from tests.simulation.calendar import Calendar
+from tests.simulation.database import Disk
 from tests.simulation.life import Life
 from tests.simulation.outcome import Post, Reached, Turn
 
@@ -290,3 +291,12 @@ class SimulatedSender:
             self._traffic.under_way -= 1
         await self._life.answered()
         return reply
+
+
+def add_turn(turns: list[Turn], disk: Disk, endpoint_id: str, calendar: Calendar) -> None:
+    """Notes the state of a receiver, when it is another one than before."""
+    found = disk.rows("SELECT state FROM webhook_endpoints WHERE id = ?", endpoint_id)
+    if not found or (turns and turns[-1].state == found[0][0]):
+        return
+    [(last_seq,)] = disk.rows("SELECT coalesce(max(seq), 0) FROM events")
+    turns.append(Turn(at=calendar.now(), last_seq=last_seq, state=found[0][0]))

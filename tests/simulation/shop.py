@@ -31,7 +31,7 @@ from tests.simulation.loop import BEGINNING_S, PROCESS, VirtualLoop, run
 from tests.simulation.outcome import Change, Outcome, Sold, Turn
 from tests.simulation.paymob import PINS, Paymob
 from tests.simulation.processes import Processes
-from tests.simulation.receivers import KEY, Receiver, SimulatedSender, Traffic
+from tests.simulation.receivers import KEY, Receiver, SimulatedSender, Traffic, add_turn
 from tests.simulation.trade import Trade, draw
 
 
@@ -40,8 +40,9 @@ LIMIT_S: Final = 30 * 86_400.0
 #: How long one step takes, after each of which there may be a leap, and how many there may be.
 STEP_S: Final = 3.0
 STEPS_MAX: Final = 1_500
-#: Steps after which nothing goes wrong any more.
+#: Steps after which nothing goes wrong any more, or virtual seconds: whichever comes first.
 BUSY_STEPS: Final = 40
+BUSY_S_MAX: Final = 30 * 3_600.0
 #: What is due so soon is waited for.
 NEAR_S: Final = 15.0
 #: How far a leap goes while something is due that nobody does: a receiver is away, or Paymob.
@@ -68,6 +69,7 @@ class Shop:
         self._changes: list[Change] = []
         self._paid: dict[tuple[str, int], int] = {}
         self._turns: dict[str, list[Turn]] = {}
+        self._is_calm = False
 
     def run(self) -> Outcome:
         """The whole world, from the first wish to the last look."""
@@ -174,11 +176,11 @@ class Shop:
         for step in range(STEPS_MAX):
             is_still, lines = len(self._trace) == lines, len(self._trace)
             await asyncio.sleep(STEP_S)
-            if step == BUSY_STEPS:
+            if not self._is_calm and (step >= BUSY_STEPS or self._now_s > BUSY_S_MAX):
                 self._calm_down()
             due = [at for sql in _DUE for ((at,),) in [self.disk.rows(sql)] if at is not None]
             is_over = not due and all(task.done() for task in living) and self.paymob.is_done
-            if is_over and step > BUSY_STEPS:
+            if is_over and self._is_calm:
                 return True
             if not self.traffic.under_way:
                 self._leap(due, rng, is_still=is_still)
@@ -213,6 +215,7 @@ class Shop:
         await daemon.run_until_stopped(tasks, asyncio.Event())
 
     def _calm_down(self) -> None:
+        self._is_calm = True
         self._note("world", "is calm")
         self.paymob.is_calm = True
         for receiver in self.receivers:
@@ -271,13 +274,7 @@ class Shop:
 
     def _turned(self, endpoint_id: str) -> None:
         """A receiver's row was written."""
-        found = self.disk.rows("SELECT state FROM webhook_endpoints WHERE id = ?", endpoint_id)
-        turns = self._turns.setdefault(endpoint_id, [])
-        if not found or (turns and turns[-1].state == found[0][0]):
-            return
-        [(last_seq,)] = self.disk.rows("SELECT coalesce(max(seq), 0) FROM events")
-        turns.append(Turn(at=self.calendar.now(), last_seq=last_seq, state=found[0][0]))
-        self._note("store", f"{endpoint_id} is {found[0][0]}")
+        add_turn(self._turns.setdefault(endpoint_id, []), self.disk, endpoint_id, self.calendar)
 
     def _changed(self, process: int, payment_id: str) -> None:
         found = self.disk.rows(

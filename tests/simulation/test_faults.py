@@ -3,9 +3,12 @@
 import pytest
 
 from tests.simulation.faults import FAULTS
+from tests.simulation.faults_webhooks import INBOX_FAULTS, SHOP_FAULTS
 from tests.simulation.judge import judge
+from tests.simulation.judge_shop import judge_shop
 from tests.simulation.loop import Stuck
 from tests.simulation.planting import Edit, Fault, planted
+from tests.simulation.shop import Shop
 from tests.simulation.world import World
 
 
@@ -13,8 +16,13 @@ from tests.simulation.world import World
 SEEDS_MAX = 200
 
 
+IN_WORLDS = (*FAULTS, *INBOX_FAULTS)
+
+
 def objections_to(fault: Fault, seed: int) -> list[str] | None:
     """What is wrong with the world of that seed; None when it cannot show the fault."""
+    if fault in SHOP_FAULTS:
+        return objections_to_shop(fault, seed)
     profile = fault.world(World(seed).profile)
     if profile is None:
         return None
@@ -24,7 +32,18 @@ def objections_to(fault: Fault, seed: int) -> list[str] | None:
         return [str(error)]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def objections_to_shop(fault: Fault, seed: int) -> list[str] | None:
+    """The same of a shop."""
+    trade = fault.world(Shop(seed).trade)
+    if trade is None:
+        return None
+    try:
+        return judge_shop(Shop(seed, trade).run())
+    except Stuck as error:
+        return [str(error)]
+
+
+@pytest.mark.parametrize("fault", [*IN_WORLDS, *SHOP_FAULTS], ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault) -> None:
     with planted(fault):
         tries = ((seed, objections_to(fault, seed)) for seed in range(SEEDS_MAX))
@@ -37,7 +56,9 @@ def test_a_fault_is_found(fault: Fault) -> None:
 
 def test_there_are_enough_faults() -> None:
     assert len(FAULTS) >= 14
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert len(INBOX_FAULTS) + len(SHOP_FAULTS) >= 14
+    faults = (*IN_WORLDS, *SHOP_FAULTS)
+    assert len({fault.name for fault in faults}) == len(faults)
 
 
 def greet(name: str) -> str:

@@ -36,12 +36,12 @@ from tests.simulation.database import Disk, Handle, Troubles
 from tests.simulation.life import Life
 from tests.simulation.loop import BEGINNING_S, PROCESS, VirtualLoop, run
 from tests.simulation.node import Node, SimulatedEndpoint
-from tests.simulation.outcome import Asked, Change, Handled, Move, Outcome
+from tests.simulation.outcome import Asked, Change, Handled, Move, Outcome, Turn
 from tests.simulation.people import People
 from tests.simulation.processes import Processes
 from tests.simulation.profile import Profile
 from tests.simulation.provider import Manners, Provider
-from tests.simulation.receivers import KEY, SimulatedSender, Traffic
+from tests.simulation.receivers import KEY, Receiver, SimulatedSender, Traffic, add_turn
 from tests.simulation.socket import Exchange
 
 
@@ -55,7 +55,7 @@ STILL_S: Final = 11.0
 LOOK_EVERY_S: Final = 2.0
 
 #: Tables of which each write is looked at.
-_LOOKED_AT: Final = frozenset({"cursors", "payments", "webhook_events"})
+_LOOKED_AT: Final = frozenset({"cursors", "payments", "webhook_endpoints", "webhook_events"})
 
 #: What of the store shows that the daemon is not done yet.
 _LEFT_TO_DO: Final = (
@@ -79,6 +79,7 @@ class World:
         self._moves: list[Move] = []
         self._changes: list[Change] = []
         self._handled: list[Handled] = []
+        self._turns: dict[str, list[Turn]] = {}
         self._invented: list[str] = []
         self._calm_slot = 0
 
@@ -107,6 +108,9 @@ class World:
             group.create_task(self.chain.run(), name="chain")
             if self.provider is not None:
                 group.create_task(self.provider.run(), name="provider")
+            for receiver in self.receivers:
+                await receiver.register()
+                group.create_task(receiver.live(), name=receiver.id)
             keepers = [
                 group.create_task(
                     self.processes.keep_running(self._rng(f"keeper {number}")),
@@ -166,6 +170,21 @@ class World:
         self.people.invent = self._invent
         self.provider = None if profile.provider is None else self._provider(profile.provider)
 
+        self.traffic = Traffic()
+        self.receivers = [
+            Receiver(
+                number,
+                self._rng(f"receiver {number}"),
+                self.calendar,
+                habits,
+                Handle(self.disk, loop, 0, self._store_troubles(f"merchant {number}")).database(),
+                self.traffic,
+                wake=self.processes.wake,
+                note=self._note,
+            )
+            for number, habits in enumerate(profile.habits)
+        ]
+
     def _provider(self, manners: Manners) -> Provider:
         return Provider(
             self._loop,
@@ -211,7 +230,7 @@ class World:
                 self.watch_key,
                 life.wakeups,
                 self.calendar.now,
-                sender=SimulatedSender((), life, self.calendar, Traffic()),
+                sender=SimulatedSender(self.receivers, life, self.calendar, self.traffic),
                 keys=(KEY,),
                 pubsub=pubsub,
             )
@@ -231,6 +250,8 @@ class World:
             node.is_calm = True
         if self.provider is not None:
             self.provider.is_calm = True
+        for receiver in self.receivers:
+            receiver.is_calm = True
         self.processes.calm_down()
 
     async def _quiet(self) -> bool:
@@ -284,6 +305,7 @@ class World:
             changes=self._changes,
             told=self.provider.told if self.provider is not None else (),
             handled=self._handled,
+            reached=[receiver.reached(self._turns[receiver.id]) for receiver in self.receivers],
             deaths=self.processes.deaths,
             crashes=self.processes.crashes,
             finalized_slot=finalized,
@@ -346,6 +368,8 @@ class World:
                 self._moved(process, str(parameters[0]))
             elif table == "payments":
                 self._changed(process, str(parameters[0]))
+            elif table == "webhook_endpoints":
+                self._turned(str(parameters[0]))
             elif table == "webhook_events" and sql.startswith("UPDATE"):
                 self._ended(process, int(str(parameters[0])))
 
@@ -394,6 +418,10 @@ class World:
         if last is None or last.version != version:
             self._changes.append(change)
             self._note(f"daemon{process}", f"{payment_id[:8]} v{version} {status} {paid}")
+
+    def _turned(self, endpoint_id: str) -> None:
+        """A receiver's row was written."""
+        add_turn(self._turns.setdefault(endpoint_id, []), self.disk, endpoint_id, self.calendar)
 
     def _ended(self, process: int, event_id: int) -> None:
         disk = self.disk

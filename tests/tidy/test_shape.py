@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "indexer/core/verdict.py": "tests/core/test_verify.py",
     "api/calls.py": "tests/api/test_routes.py",
     "api/context.py": "tests/api/test_app.py",
+    "api/endpoint_routes.py": "tests/api/test_routes.py",
     "api/limits.py": "tests/api/test_stream.py",
     "api/schema.py": "tests/api/test_openapi.py",
     "api/webhook_routes.py": "tests/api/test_routes.py",
