@@ -99,6 +99,7 @@ class Cards:
         pins: Pins,
         clock: Callable[[], float],
         wake: Callable[[], None],
+        draw: Callable[[], float] = random.random,
     ) -> None:
         """Nothing is asked before `run` or `handle`.
 
@@ -108,9 +109,11 @@ class Cards:
             pins: what callbacks must be about.
             clock: unix seconds.
             wake: called after each commit.
+            draw: 0 … 1, at random.
         """
         self._database = database
         self._acquirer = acquirer
+        self._draw = draw
         self._pins = pins
         self._clock = clock
         self._charging = Charging(database, clock=clock, wake=wake)
@@ -201,7 +204,7 @@ class Cards:
 
     async def run(self) -> NoReturn:
         """Asks about what is due, for ever."""
-        pauses = _pauses()
+        pauses = self._pauses()
         while True:
             try:
                 is_answered, is_more = await self.check_due()
@@ -212,7 +215,7 @@ class Cards:
             if not is_answered:
                 await asyncio.sleep(PAUSE_S + next(pauses))
                 continue
-            pauses = _pauses()
+            pauses = self._pauses()
             if not is_more:
                 await asyncio.sleep(INTERVAL_S)
 
@@ -312,6 +315,9 @@ class Cards:
         _, last = max(self._failing.values())
         self._complain(f"Paymob does not say what became of {len(self._failing)} payments: {last}")
 
+    def _pauses(self) -> Iterator[float]:
+        return backoff(self._draw, first_s=1.0, longest_s=AWAY_PAUSE_S_MAX)
+
     def _complain(self, problem: str) -> None:
         if self.problem != problem:
             log.warning("cards.failed", error=problem)
@@ -321,7 +327,3 @@ class Cards:
 def _of_orders(told: Sequence[ChargeNews], order_ids: AbstractSet[int | None]) -> list[ChargeNews]:
     """What was told of these orders: an answer about another one is none."""
     return [news for news in told if news.order_id in order_ids]
-
-
-def _pauses() -> Iterator[float]:
-    return backoff(random.random, first_s=1.0, longest_s=AWAY_PAUSE_S_MAX)

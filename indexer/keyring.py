@@ -14,6 +14,7 @@ import structlog
 
 from indexer.core.standard_webhooks import SigningKey, signing_key
 from indexer.errors import ConfigError
+from indexer.log import hide
 from indexer.settings import Settings
 from store.database import path_of
 
@@ -38,11 +39,13 @@ def load(settings: Settings) -> tuple[SigningKey, ...]:
     path = database.with_name(f"{database.name}.key")
     try:
         _make(path)
-        return (signing_key(_read(path)),)
+        text = _read(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         problem = f"{_SETTING} is not set, and {path}, where the key is kept, cannot be used"
         raise ConfigError((f"{problem}: {reason}",)) from error
+    hide([text])  # the settings do not know it
+    return (signing_key(text),)
 
 
 def _make(path: Path) -> None:

@@ -100,6 +100,7 @@ class Indexer:
         self._rpc = rpc
         self._wakeups = wakeups
         self._clock = clock
+        self._draw = draw
         self._cluster = SameCluster(database, rpc)
         pipeline = Pipeline(database, rpc, clock=clock, wake=wakeups.wake)
         surveyor = Surveyor(rpc, clock=clock)
@@ -226,7 +227,9 @@ class Indexer:
         if acquirer is None or (pins := settings.paymob_pins) is None:
             return {}
         database, clock, wakeups = self._database, self._clock, self._wakeups
-        cards = Cards(database, acquirer, pins=pins, clock=clock, wake=wakeups.wake)
+        cards = Cards(
+            database, acquirer, pins=pins, clock=clock, wake=wakeups.wake, draw=self._draw
+        )
         # An inbox by itself: cards are taken also while nobody says which cluster this is.
         callbacks = Inbox(
             database, {WebhookSource.PAYMOB: cards.handle}, clock=clock, wait=wakeups.wait

@@ -56,8 +56,12 @@ _SHOW = """
 def add_to(commands: Commands) -> None:
     """Adds both commands, and those that stand in modules of their own."""
     listing = commands.add("list", Command(_list), "what came in, or was sent", _LIST, as_json=True)
-    listing.add_argument("--source", type=WebhookSource, choices=list(WebhookSource))
-    listing.add_argument("--verdict", type=WebhookVerdict, choices=list(WebhookVerdict))
+    listing.add_argument(
+        "--source", type=WebhookSource, choices=list(WebhookSource), help="only from there"
+    )
+    listing.add_argument(
+        "--verdict", type=WebhookVerdict, choices=list(WebhookVerdict), help="only these"
+    )
     for name, help_ in (("--since", "then or later"), ("--until", "before")):
         listing.add_argument(
             name, type=typed.unix_s, metavar="TIME", help=f"{help_}; RFC 3339 with a zone"
@@ -65,9 +69,14 @@ def add_to(commands: Commands) -> None:
     listing.add_argument("--payment", type=payment_id, metavar="ID", help="about this one")
     listing.add_argument("--sent", action="store_true", help="what went out instead")
     listing.add_argument(
-        "--endpoint", type=webhook_endpoints.endpoint_id, metavar="ID", help="sent to this one"
+        "--endpoint",
+        type=webhook_endpoints.endpoint_id,
+        metavar="ID",
+        help="with --sent: to this one",
     )
-    listing.add_argument("--state", type=DeliveryState, choices=list(DeliveryState))
+    listing.add_argument(
+        "--state", type=DeliveryState, choices=list(DeliveryState), help="with --sent: only these"
+    )
     add_limit(listing, _LIST_DEFAULT, _LIST_MAX)
     show = commands.add("show", Command(_show), "show one", _SHOW, as_json=True)
     show.add_argument("subject", type=subject, metavar="whe_N|dlv_N")

@@ -40,7 +40,12 @@ def add_to(commands: Commands) -> None:
         "redeliver", Command(_redeliver), "process or send again", _REDELIVER, as_json=True
     )
     parser.add_argument("subjects", type=subject, metavar="whe_N|dlv_N", nargs="*")
-    parser.add_argument("--endpoint", type=webhook_endpoints.endpoint_id, metavar="ID")
+    parser.add_argument(
+        "--endpoint",
+        type=webhook_endpoints.endpoint_id,
+        metavar="ID",
+        help="with --since: all that this receiver has not taken",
+    )
     parser.add_argument(
         "--since", type=typed.unix_s, metavar="TIME", help="with --endpoint; RFC 3339 with a zone"
     )

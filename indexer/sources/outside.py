@@ -55,8 +55,9 @@ BODY_BYTES_READ_MAX: Final = 64 * 1024
 HEADER_BYTES_MAX: Final = 4096
 HEADERS_MAX: Final = 64
 
-#: Connections to one host. There is no bound over all hosts: a slow one would use it up.
-CONNECTIONS_PER_HOST_MAX: Final = 32
+#: Connections to one host, where several receivers may be: more than all of them use. There is no
+#: bound over all hosts: a slow one would use it up.
+CONNECTIONS_PER_HOST_MAX: Final = 1_000
 #: Addresses of one name that are tried.
 ADDRESSES_MAX: Final = 8
 #: Idle connections are closed by us before most load balancers do it.

@@ -28,7 +28,7 @@ class Merchant:
     ) -> Answer:
         """Status, JSON and headers of the answer; an empty body is an empty object."""
         given = {**self.headers, **(headers or {})}
-        sent = {} if body is None else {"json": body}
+        sent: dict[str, Any] = {} if body is None else {"json": body}
         async with self.api.session.request(method, path, headers=given, **sent) as response:
             raw = await response.read()
             said = await response.json(content_type=None) if raw else {}

@@ -505,20 +505,16 @@ async def test_only_the_scope_opens_it(api: Api, method: str, path: str) -> None
     assert (no_key, no_scope) == (401, 403)
 
 
-@pytest.mark.parametrize(("method", "path"), [pair for pair in OURS if "{id}" in pair[1]])
-@pytest.mark.parametrize(
-    "id_", [NOBODY, "we_", "dlv_7", "x", "%00", "we_" + "Z" * 26, "dlv_" + "9" * 19]
-)
-async def test_what_is_not_there_is_not_found(
-    merchant: Merchant, method: str, path: str, id_: str
-) -> None:
-    for body in ({}, {"since": "2026-11-22T20:00:00Z"}):
-        status, problem, _ = await merchant.ask(method, path.replace("{id}", id_), body)
-        if status != 422:
-            break
-
-    assert status == 404
-    assert problem["code"] in ("no_such_endpoint", "no_such_delivery", "no_such_path")
+async def test_what_is_not_there_is_not_found(merchant: Merchant) -> None:
+    since = {"since": "2026-11-22T20:00:00Z"}
+    for method, path in OURS:
+        for id_ in (NOBODY, "we_", "dlv_7", "x", "%00", "we_" + "Z" * 26, "dlv_" + "9" * 19):
+            if "{id}" not in path:
+                continue
+            body = since if path.endswith("}/redeliver") else {}
+            status, problem, _ = await merchant.ask(method, path.replace("{id}", id_), body)
+            assert status == 404, (method, path, id_)
+            assert problem["code"] in ("no_such_endpoint", "no_such_delivery")
 
 
 async def test_what_changes_wakes_the_courier(merchant: Merchant) -> None:

@@ -215,6 +215,7 @@ async def test_a_payment_that_nobody_answers_about_holds_up_no_other(tmp_path: P
         assert await it.cards.check_due() == (True, False)
 
         assert await it.status(good) == Status.SETTLED
+        assert (it.cards.checks, it.cards.failed_checks) == (1, 1)
         assert "1 payments" in (it.cards.problem or "")
 
 

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 import structlog
 
-from indexer.log import LogFormat, LogLevel, configure, get_logger
+from indexer import log as module
+from indexer.log import LogFormat, LogLevel, configure, get_logger, hide
+from indexer.redact import Redactor
 
 
 SECRETS = (
@@ -26,8 +29,9 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    handlers, level, hook = list(root.handlers), root.level, sys.excepthook
     yield
+    sys.excepthook = hook
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
@@ -85,6 +89,51 @@ def test_a_secret_is_hidden_wherever_it_comes_in(format_: LogFormat, secret: str
     assert stream.getvalue().count("ValueError") >= 2
     assert "***" in stream.getvalue()
     assert "SECRET" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("format_", [LogFormat.JSON, LogFormat.CONSOLE])
+def test_what_is_configured_as_a_secret_is_hidden_by_its_value(
+    format_: LogFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_redactor", Redactor())
+    stream = io.StringIO()
+    configure(LogLevel.DEBUG, format_, stream)
+    secret = 'no form, "quoted"'
+    get_logger("indexer.test").info("said before", said=secret)
+    assert "quoted" in stream.getvalue()
+    stream.truncate(0)
+    hide([secret, "x"])
+
+    get_logger("indexer.test").info(secret, **{secret: [secret], "n": {"x": secret}})
+    logging.getLogger("aiohttp.client").warning("%s", secret, extra={"given": (secret,)})
+    try:
+        int(secret)
+    except ValueError:
+        get_logger("indexer.test").exception("task.failed")
+
+    assert stream.getvalue().count("***") >= 6
+    assert "quoted" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("format_", [LogFormat.JSON, LogFormat.CONSOLE])
+def test_a_card_number_is_hidden_and_an_amount_is_not(format_: LogFormat) -> None:
+    stream = io.StringIO()
+    configure(LogLevel.INFO, format_, stream)
+
+    get_logger("indexer.test").info("charged 4111 1111 1111 1111", amount=5123456789012346)
+
+    assert "4111 1111" not in stream.getvalue()
+    assert "5123456789012346" in stream.getvalue()
+
+
+def test_the_last_words_of_a_process_are_without_secrets_too() -> None:
+    stream = io.StringIO()
+    configure(LogLevel.INFO, LogFormat.JSON, stream)
+
+    error = RuntimeError("cannot reach https://rpc.example/v2/KEY")
+    sys.excepthook(RuntimeError, error, None)
+
+    assert stream.getvalue() == "RuntimeError: cannot reach https://rpc.example/***\n"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 import ast
 import inspect
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -319,6 +320,21 @@ def test_neither_repr_nor_problems_show_a_key() -> None:
     assert "SECRET" not in shown + " ".join(said)
     assert "https://***@a.example/***" in shown
     assert len(said) == 4
+
+
+def test_every_secret_is_named_for_the_log_to_hide() -> None:
+    """Of URLs the parts that are keys: to hide a host or a word everywhere would hide too much."""
+    secrets = {name: f"canary-{name}" for name in SECRETS if not name.endswith("_urls")}
+    held: dict[str, Any] = {
+        name: (value,) if isinstance(getattr(Settings(), name), tuple) else value
+        for name, value in secrets.items()
+    }
+    urls = ("https://rpc.example/mainnet-beta/0123456789abcdef", "https://a.example")
+
+    found = set(replace(Settings(), rpc_urls=urls, **held).secret_values())
+
+    assert found == {*secrets.values(), "0123456789abcdef"}
+    assert set(Settings().secret_values()) == set()
 
 
 def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:

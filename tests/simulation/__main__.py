@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.simulation.seeds import Result, examine, examine_all
+from tests.simulation.seeds import Result, examine, examine_all, examine_shop
 
 
 #: Seconds between two lines of progress where there is no terminal.
@@ -36,13 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--jobs", type=_count, default=os.cpu_count() or 1, help="processes (default: all cores)"
     )
     parser.add_argument("--seed", type=_seed, help="this one seed alone")
+    parser.add_argument(
+        "--shops", action="store_true", help="cards and webhooks over days, instead of clusters"
+    )
     parser.add_argument("--trace", action="store_true", help="with --seed: all that happened")
     options = parser.parse_args(arguments)
     if options.seed is None and options.trace:
         parser.error("--trace goes with --seed")
     if options.seed is not None:
-        return _one(options.seed, whole_trace=options.trace)
-    return _many(range(options.first, options.first + options.seeds), options.jobs)
+        return _one(options.seed, shops=options.shops, whole_trace=options.trace)
+    seeds = range(options.first, options.first + options.seeds)
+    return _many(seeds, options.jobs, shops=options.shops)
 
 
 def _count(text: str) -> int:
@@ -59,9 +63,10 @@ def _seed(text: str) -> int:
     return number
 
 
-def _one(seed: int, *, whole_trace: bool) -> int:
+def _one(seed: int, *, shops: bool, whole_trace: bool) -> int:
     """One seed, twice: it must come out the same."""
-    first, second = examine(seed, whole_trace=whole_trace), examine(seed)
+    run = examine_shop if shops else examine
+    first, second = run(seed, whole_trace=whole_trace), run(seed)
     if whole_trace and not first.objections:
         print("\n".join(first.tail))
     if first.digest != second.digest:
@@ -73,7 +78,7 @@ def _one(seed: int, *, whole_trace: bool) -> int:
     return 0
 
 
-def _many(seeds: range, jobs: int) -> int:
+def _many(seeds: range, jobs: int, *, shops: bool) -> int:
     console = Console(highlight=False)
     began, results, failed = time.monotonic(), list[Result](), list[Result]()
     columns = (
@@ -86,7 +91,7 @@ def _many(seeds: range, jobs: int) -> int:
     line_at = began + LINE_EVERY_S
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(seeds), rate=0.0, failed=0)
-        for result in examine_all(seeds, min(jobs, len(seeds))):
+        for result in examine_all(seeds, min(jobs, len(seeds)), shops=shops):
             results.append(result)
             if result.objections:
                 failed.append(result)
@@ -117,6 +122,8 @@ def _figures(results: Sequence[Result]) -> str:
         f"{sum(r.payments for r in results)} payments, "
         f"{sum(r.transactions for r in results)} finalized transactions, "
         f"{sum(r.dropped for r in results)} dropped by forks, "
+        f"{sum(r.webhooks[0] for r in results)} webhooks in, "
+        f"{sum(r.webhooks[1] for r in results)} out, "
         f"{sum(r.crashes for r in results)} crashes, {virtual_s / 3600:.2f} h of virtual time, "
         f"{cpu_s / max(1, len(results)):.3f} s of CPU a seed"
     )

@@ -21,6 +21,9 @@ STEPS: Final = {
     "failed": {"settled"},
 }
 
+#: In which order states of a charge say more and more.
+RANKS: Final = ("pending", "declined", "authorized", "paid", "refunded", "voided")
+
 #: What is told by an inquiry counts from when it was made; answers take up to that many seconds.
 ANSWER_S_MAX: Final = 60
 
@@ -92,6 +95,18 @@ def _told(case: CardCase) -> set[int]:
         if case.sold.orders[order_id].charges
     }
     return {*case.sold.taken_in, *latest}
+
+
+def charges_never_go_back(case: CardCase) -> Iterator[str]:
+    """What was once known of a charge stays known, in whatever order it is told."""
+    for charge_id, learned in grouped(case.sold.learned, lambda each: str(each.id)).items():
+        for before, after in pairwise(learned):
+            if RANKS.index(after.state) < RANKS.index(before.state):
+                yield f"charge {charge_id} was {before.state} and became {after.state}"
+            if after.refunded < before.refunded:
+                yield f"of charge {charge_id} {before.refunded} were refunded, then less"
+            if before.paid_at is not None and not before.paid_at >= (after.paid_at or 2**62):
+                yield f"charge {charge_id} was paid at {before.paid_at}, then {after.paid_at}"
 
 
 def states_are_true(case: CardCase) -> Iterator[str]:

@@ -27,6 +27,7 @@ SHOP_RULES: Final[Sequence[ShopRule]] = (
     judge.nothing_died,
     cards.every_payment_is_there,
     cards.charges_are_true,
+    cards.charges_never_go_back,
     cards.states_are_true,
     cards.nothing_settles_unpaid,
     cards.expiry_waits_for_an_answer,

@@ -200,6 +200,16 @@ class TrueCharge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """A charge's row as it was in the instant after a commit that wrote it."""
+
+    id: int
+    state: str
+    refunded: int
+    paid_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sold:
     """What was true about payments by card. Times are unix seconds.
 
@@ -211,6 +221,7 @@ class Sold:
         taken_in: numbers of charges of which a door took in a true callback that says by itself
             where they stand.
         answered: (number of an order, when it was asked about) of each answered inquiry.
+        learned: every stored version of every charge, in order of commit.
         paid: (payment id, version) -> what had truly been paid when that version was stored.
     """
 
@@ -220,6 +231,7 @@ class Sold:
     charges: Mapping[int, TrueCharge]
     taken_in: frozenset[int]
     answered: Sequence[tuple[int, float]]
+    learned: Sequence[Learned]
     paid: Mapping[tuple[str, int], int]
 
 

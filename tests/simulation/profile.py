@@ -100,6 +100,7 @@ def _with_provider(profile: Profile, rng: random.Random) -> Profile:
         gathers=_some(rng, 1.0),
         lies=_some(rng, 0.5),
         repeats=_some(rng, 0.1),
+        is_waited_for=rng.random() < 0.15,
         is_enhanced=rng.random() < 0.5,
     )
     lines = profile.lines

@@ -7,7 +7,7 @@ comes out of it decides nothing. It goes into the store as the door puts it ther
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,6 +52,8 @@ class Manners:
         gathers: that it waits for more, and tells of all of them in one webhook.
         lies: that it tells of something else as well that is not true.
         repeats: that it sends its last webhooks once more, all at once.
+        is_waited_for: the world does not end before all that it sent has its end; else only what
+            is true.
         is_enhanced: it writes its own form instead of that of a node, and leaves out what failed.
     """
 
@@ -61,6 +63,7 @@ class Manners:
     gathers: float = 0.0
     lies: float = 0.0
     repeats: float = 0.0
+    is_waited_for: bool = False
     is_enhanced: bool = False
 
 
@@ -108,10 +111,20 @@ class Provider:
         self._bodies: dict[str, bytes] = {}
         self._under_way = 0
 
-    @property
-    def is_done(self) -> bool:
-        """Everything that it wanted to tell was told, or given up."""
-        return not self._gathered and not self._under_way
+    def is_done(self, waiting: Collection[str], finalized: Callable[[str], bool]) -> bool:
+        """All was told, or given up, and nothing that should have an end still waits.
+
+        Args:
+            waiting: dedupe keys of what waits in the store.
+            finalized: says of a signature whether it is.
+        """
+        if self._gathered or self._under_way:
+            return False
+        return not any(
+            each.dedupe_key in waiting
+            and (self._manners.is_waited_for or all(map(finalized, each.signatures)))
+            for each in self.told
+        )
 
     async def run(self) -> None:
         """Sends for ever."""

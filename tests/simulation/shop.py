@@ -28,7 +28,7 @@ from tests.simulation.customers import Customers
 from tests.simulation.database import Disk, Handle, Troubles
 from tests.simulation.life import Life
 from tests.simulation.loop import BEGINNING_S, PROCESS, VirtualLoop, run
-from tests.simulation.outcome import Change, Outcome, Sold, Turn
+from tests.simulation.outcome import Change, Learned, Outcome, Sold, Turn
 from tests.simulation.paymob import PINS, Paymob
 from tests.simulation.processes import Processes
 from tests.simulation.receivers import KEY, Receiver, SimulatedSender, Traffic, add_turn
@@ -51,6 +51,9 @@ BLIND_LEAP_S: Final = 1_800.0
 #: The tasks that need no chain.
 TASKS: Final = frozenset({"cards", "callbacks", "deliveries"})
 
+#: Tables of which each write is looked at.
+_LOOKED_AT: Final = frozenset({"charges", "payments", "webhook_endpoints"})
+
 #: When the store wants something to be done. NULL: nothing.
 _DUE: Final = (
     "SELECT min(due_at) FROM card_checks",
@@ -69,6 +72,7 @@ class Shop:
         self._changes: list[Change] = []
         self._paid: dict[tuple[str, int], int] = {}
         self._turns: dict[str, list[Turn]] = {}
+        self._learned: list[Learned] = []
         self._is_calm = False
 
     def run(self) -> Outcome:
@@ -243,6 +247,7 @@ class Shop:
                 charges=self.paymob.charges,
                 taken_in=frozenset(self.paymob.taken_in),
                 answered=self.paymob.answered,
+                learned=self._learned,
                 paid=self._paid,
             ),
         )
@@ -269,8 +274,16 @@ class Shop:
             table = _written(sql)
             if table == "payments":
                 self._changed(process, str(parameters[0]))
+            elif table == "charges":
+                self._learned.append(self._charge(int(str(parameters[0]))))
             elif table == "webhook_endpoints":
                 self._turned(str(parameters[0]))
+
+    def _charge(self, charge_id: int) -> Learned:
+        [(state, refunded, paid_at)] = self.disk.rows(
+            "SELECT state, refunded, paid_at FROM charges WHERE id = ?", charge_id
+        )
+        return Learned(id=charge_id, state=state, refunded=int(refunded), paid_at=paid_at)
 
     def _turned(self, endpoint_id: str) -> None:
         """A receiver's row was written."""
@@ -316,7 +329,7 @@ class Shop:
 def _written(sql: str) -> str | None:
     """Which of the tables that are looked at a statement writes."""
     for verb, table in pairwise(sql.split()):
-        if verb in {"INTO", "UPDATE"} and table in {"payments", "webhook_endpoints"}:
+        if verb in {"INTO", "UPDATE"} and table in _LOOKED_AT:
             return table
     return None
 

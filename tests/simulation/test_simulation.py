@@ -13,7 +13,8 @@ import pytest
 from tests.simulation.__main__ import main
 from tests.simulation.faults import FAULTS
 from tests.simulation.planting import planted
-from tests.simulation.seeds import examine
+from tests.simulation.seeds import examine, examine_shop
+from tests.simulation.shop import Shop
 from tests.simulation.world import World
 
 
@@ -36,6 +37,30 @@ def test_every_world_ends_as_it_should(first: int, processes: ProcessPoolExecuto
     failed = [result for result in processes.map(examine, seeds) if result.objections]
 
     assert not failed, "\n".join(result.story for result in failed)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_OF_A_CASE))
+def test_every_shop_ends_as_it_should(first: int, processes: ProcessPoolExecutor) -> None:
+    seeds = range(first, first + SEEDS_OF_A_CASE)
+    failed = [result for result in processes.map(examine_shop, seeds) if result.objections]
+
+    assert not failed, "\n".join(result.story for result in failed)
+
+
+@pytest.mark.parametrize("seed", [2, 11])
+def test_two_runs_of_one_shop_are_the_same(seed: int) -> None:
+    code = f"from tests.simulation.shop import Shop; print(Shop({seed}).run().digest)"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    ).stdout.strip()
+
+    assert {Shop(seed).run().digest, Shop(seed).run().digest} == {elsewhere}
 
 
 @pytest.mark.parametrize("seed", [3, 17, 40])

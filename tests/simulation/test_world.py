@@ -137,7 +137,7 @@ def test_a_failing_seed_is_told_with_the_command_that_reruns_it(
         objections = ["money was lost"] if seed == 7 else []
         return Result(seed=seed, objections=objections, tail=["1.000 node0 lies"])
 
-    monkeypatch.setattr(command, "examine_all", lambda seeds, _jobs: map(failing, seeds))
+    monkeypatch.setattr(command, "examine_all", lambda seeds, _jobs, **_: map(failing, seeds))
 
     assert command.main(["--seeds", "5", "--from", "5", "--jobs", "1"]) == 1
 

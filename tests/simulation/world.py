@@ -275,6 +275,12 @@ class World:
         reached = disk.rows("SELECT slot FROM cursors WHERE key = ?", self.watch_key)
         if not reached or reached[0][0] < self._calm_slot:
             return False
+        waiting = {
+            key
+            for (key,) in disk.rows("SELECT dedupe_key FROM webhook_events WHERE verdict='waiting'")
+        }
+        if self.provider is not None and not self.provider.is_done(waiting, self._is_final):
+            return False
         judged = set(disk.rows("SELECT signature, payment_id FROM verdicts"))
         return all(
             (placement.signature, asked.terms.id) in judged
@@ -284,6 +290,9 @@ class World:
             and not placement.failed
             and placement.block_time <= asked.terms.expires_at + asked.terms.grace_s
         )
+
+    def _is_final(self, signature: str) -> bool:
+        return any(p.finalized_at_s is not None for p in self.chain.placed(signature))
 
     def _outcome(self, is_quiet: bool) -> Outcome:
         placements = sorted(self.chain.all_placements(), key=lambda p: (p.slot, p.index))

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from indexer.core.addresses import Address, Networks
+from indexer.core.receiver import ENDPOINTS_MAX
+from indexer.courier import AT_ONCE
 from indexer.errors import InvariantError, SourceRejected, SourceUnavailable
+from indexer.sources import outside as module
 from indexer.sources.names import Lookup
 from indexer.sources.outside import (
     ADDRESSES_MAX,
     BODY_BYTES_KEPT,
-    CONNECTIONS_PER_HOST_MAX,
     RETRY_AFTER_S_MAX,
     Limits,
     Outside,
@@ -445,22 +447,25 @@ async def test_a_host_that_is_not_there_is_told_by_the_systems_own_word() -> Non
             await post(out, f"http://127.0.0.1:{free_port()}/")
 
 
-async def test_a_slow_receiver_takes_no_place_of_another() -> None:
+async def test_a_slow_receiver_takes_no_place_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECTIONS_PER_HOST_MAX", 4)
     async with AsyncExitStack() as stack:
         slow = await stack.enter_async_context(Answering(silent()))
         fast = await stack.enter_async_context(Answering(said(OK)))
         out = await stack.enter_async_context(outside())
-        waiting = [
-            asyncio.create_task(post(out, slow.url)) for _ in range(2 * CONNECTIONS_PER_HOST_MAX)
-        ]
-        await until(lambda: slow.connections == CONNECTIONS_PER_HOST_MAX)
+        waiting = [asyncio.create_task(post(out, slow.url)) for _ in range(8)]
+        await until(lambda: slow.connections == 4)
 
         assert (await post(out, fast.url)).status == 200
 
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    assert slow.connections == CONNECTIONS_PER_HOST_MAX
+    assert slow.connections == 4
+
+
+def test_all_receivers_may_be_at_one_host() -> None:
+    assert module.CONNECTIONS_PER_HOST_MAX >= ENDPOINTS_MAX * AT_ONCE
 
 
 async def test_no_error_tells_of_the_url_or_an_address() -> None:
