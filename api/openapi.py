@@ -15,6 +15,7 @@ from api.webhook_schema import (
     EXAMPLE_RECEIVER,
     NewEndpointBody,
     OutgoingEventBody,
+    OutgoingTestBody,
     RedeliveryBody,
     RotationBody,
 )
@@ -42,7 +43,10 @@ def document(public_url: str, calls: Iterable[Call] = CALLS) -> dict[str, Any]:
         },
         "servers": [{"url": public_url}],
         "paths": paths,
-        "webhooks": {"event": {"post": _outgoing(schemas[OutgoingEventBody])}},
+        "webhooks": {
+            "event": {"post": _outgoing("receiveEvent", _EVENT, schemas[OutgoingEventBody])},
+            "test": {"post": _outgoing("receiveTest", _TEST, schemas[OutgoingTestBody])},
+        },
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -58,7 +62,7 @@ def document(public_url: str, calls: Iterable[Call] = CALLS) -> dict[str, Any]:
 
 def _schemas(calls: Iterable[Call]) -> tuple[dict[type, Any], dict[str, Any]]:
     """Where each struct is described, and the descriptions."""
-    structs: list[type] = [ProblemBody, OutgoingEventBody]
+    structs: list[type] = [ProblemBody, OutgoingEventBody, OutgoingTestBody]
     for call in calls:
         bodies = [call.body, *(answer.body for answer in call.answers.values())]
         structs += [body for body in bodies if body is not None and body not in structs]
@@ -93,16 +97,12 @@ def _operation(call: Call, schemas: dict[type, Any]) -> dict[str, Any]:
     return operation
 
 
-def _outgoing(schema: Any) -> dict[str, Any]:
+def _outgoing(name: str, summary: str, schema: Any) -> dict[str, Any]:
     """What the receivers of `/api/webhooks/endpoints` are sent, as Standard Webhooks has it."""
     return {
-        "operationId": "receiveEvent",
-        "summary": "An event of a payment",
-        "description": "Posted to every receiver that wants its type, at least once: the same "
-        "`webhook-id` is the same event. The events of one payment come in order; `version` of "
-        "the payment tells which is newer. Check the signature over the body as it came, before "
-        "it is read, and that the timestamp is not minutes away. What is not answered in time "
-        "with 2xx is tried again for three days; 410 disables the receiver.",
+        "operationId": name,
+        "summary": summary,
+        "description": _OUTGOING,
         "security": [],
         "parameters": [
             _parameter(Parameter(name=name, where="header", description=text, required=True))
@@ -117,6 +117,16 @@ def _outgoing(schema: Any) -> dict[str, Any]:
     }
 
 
+_EVENT: Final = "An event of a payment"
+_TEST: Final = "A test, which is about nothing"
+_OUTGOING: Final = (
+    "Posted to every receiver that wants its type, at least once: the same `webhook-id` is the "
+    "same event. The events of one payment come in order, but for those that are given up or "
+    "sent again on demand: `version` of the payment tells which is newer. Check the signature "
+    "over the body as it came, before it is read, and that the timestamp is not minutes away. "
+    "What is not answered in time with 2xx is tried again for three days; 410 disables the "
+    "receiver."
+)
 _OUTGOING_HEADERS: Final = {
     "webhook-id": "The event's id, the same however often it is sent.",
     "webhook-timestamp": "Unix seconds of this attempt.",

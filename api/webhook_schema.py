@@ -270,8 +270,16 @@ class OutgoingEventBody(msgspec.Struct, frozen=True):
         str,
         Meta(
             examples=["payment.settled"],
-            extra_json_schema={"enum": [*(str(type_) for type_ in EventType), "webhook.test"]},
+            extra_json_schema={"enum": [str(type_) for type_ in EventType]},
         ),
     ]
     timestamp: Annotated[Time, Meta(description="When it happened, as far as the server knows.")]
     data: OutgoingEventData
+
+
+class OutgoingTestBody(msgspec.Struct, frozen=True):
+    """What a receiver is sent by `testEndpoint`."""
+
+    type: Literal["webhook.test"]
+    timestamp: Annotated[Time, Meta(description="When it was asked for.")]
+    data: Annotated[dict[str, Any], Meta(description="Empty.")]

@@ -8,7 +8,8 @@ Several are under way at once, but never two of one payment: the store gives out
 a payment only when the one before has its end.
 
 A receiver that fails several times in a row is taken to be away: then one delivery at a time is
-tried, less and less often, and when one arrives everything that waits is due at once.
+tried, less and less often, and when one arrives everything that waits is due at once. One that
+asks for a pause is sent nothing at all for a while.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ AWAY_AFTER: Final = 5
 #: Seconds between two tries at one that is away: from the first, doubling, to the longest.
 PROBE_PAUSE_S_MIN: Final = 5.0
 PROBE_PAUSE_S_MAX: Final = 300.0
-#: Seconds until the store is asked again what is due, if nobody says so before.
+#: Seconds until the store is asked again what is due, if the owner does not say so before.
 REST_S: Final = 30.0
 #: Seconds of pause when the store does not answer.
 PAUSE_S: Final = 1.0
@@ -50,11 +51,10 @@ _GONE: Final = 410
 
 
 class Courier:
-    """Delivers to one receiver. Ends when it is canceled.
+    """Delivers to one receiver, when its owner says that something is due. Ends when canceled.
 
     Attributes:
         endpoint: the receiver as it is stored now; replaced by the owner when it changes.
-        problem: why nothing can be sent at all; None: it can.
         outcomes: deliveries by what came of an attempt, since the start.
     """
 
@@ -81,7 +81,6 @@ class Courier:
             outcomes: is added to.
         """
         self.endpoint = endpoint
-        self.problem: str | None = None
         self.outcomes = outcomes
         self._database = database
         self._sender = sender
@@ -90,10 +89,28 @@ class Courier:
         self._draw = draw
         self._under_way: set[int] = set()
         self._failures = 0
-        self._probe_at = 0.0
+        self._quiet_until = 0.0  # by the loop's clock
         self._is_gone = False
         self._is_outdated = False
         self._stirred = asyncio.Event()
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be sent at all; None: it can."""
+        signer = self.endpoint.signer
+        if signer.key_id in self._keys:
+            return None
+        return (
+            f"the signing key {signer.key_id} is not configured, from which the secret of "
+            f"{self.endpoint.id} is derived: bring it back, or rotate the secret"
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it would send now what is due."""
+        if self._is_gone or self.problem is not None or self._time() < self._quiet_until:
+            return False
+        return len(self._under_way) < (1 if self._is_away else AT_ONCE)
 
     def stir(self) -> None:
         """Something may be due."""
@@ -130,9 +147,7 @@ class Courier:
         return self._failures >= AWAY_AFTER
 
     async def _due(self) -> list[Due]:
-        if self._is_gone or not self._secrets():
-            return []
-        if self._is_away and (self._under_way or self._time() < self._probe_at):
+        if not self.is_ready:
             return []
         self._is_outdated = False
         limit = 1 if self._is_away else BATCH_SIZE
@@ -150,16 +165,9 @@ class Courier:
         return [due for due in found if due.id not in under_way][:limit]
 
     async def _rest(self) -> None:
-        """Until something is due, as far as that can be known."""
-        try:
-            next_at = await deliveries.next_due_at(self._database, self.endpoint.id)
-        except StoreUnavailable:
-            next_at = None
-        rest_s = REST_S
-        if next_at is not None and not self._under_way and self.problem is None:
-            rest_s = min(rest_s, max(0.0, next_at - self._clock()))
-        if self._is_away:
-            rest_s = max(rest_s, self._probe_at - self._time())
+        """Until something may be due, or what wants to be quiet may be spoken to again."""
+        quiet_s = self._quiet_until - self._time()
+        rest_s = quiet_s if quiet_s > 0 else REST_S
         try:
             async with asyncio.timeout(rest_s):
                 await self._stirred.wait()
@@ -167,24 +175,15 @@ class Courier:
             return
 
     def _secrets(self) -> tuple[str, ...]:
-        """What signs now; none when the key is not there that it is derived from."""
-        found, missing = [], []
-        for signer in self.endpoint.signers(self._now()):
-            key = self._keys.get(signer.key_id)
-            if key is None:
-                missing.append(signer.key_id)
-            else:
-                secret = standard_webhooks.secret_of(key, self.endpoint.id, signer.generation)
-                found.append(secret)
-        current_is_missing = self.endpoint.signer.key_id in missing
-        self.problem = None
-        if current_is_missing:
-            self.problem = (
-                f"the signing key {self.endpoint.signer.key_id} is not configured, from which the "
-                f"secret of {self.endpoint.id} is derived: bring it back, or rotate the secret"
-            )
+        """What signs now; none when the key is not there that the current one is derived from."""
+        if self.problem is not None:
             return ()
-        return tuple(found)
+        signers = self.endpoint.signers(self._now())
+        return tuple(
+            standard_webhooks.secret_of(key, self.endpoint.id, signer.generation)
+            for signer in signers
+            if (key := self._keys.get(signer.key_id)) is not None
+        )
 
     # ------------------------------------------------------------------------------- one of it
 
@@ -199,8 +198,20 @@ class Courier:
             reply = await self._post(due, secrets, at)
         except SourceError as error:
             problem = str(error)
+        except Exception as error:
+            # A fault of ours ends the process, as everywhere. But it is counted before: the
+            # delivery shall not be what ends every process after this one as well.
+            problem = f"a fault of ours: {type(error).__name__}"
+            await self._note(due, began_at, at, None, problem)
+            raise
         if reply is not None and not 200 <= reply.status < 300:
             problem = f"answered {reply.status}"
+        await self._note(due, began_at, at, reply, problem)
+
+    async def _note(
+        self, due: Due, began_at: float, at: int, reply: Reply | None, problem: str | None
+    ) -> None:
+        """Puts on record what came of an attempt, and what follows from it."""
         attempt = Attempt(
             number=due.tried + 1,
             at=at,
@@ -246,13 +257,13 @@ class Courier:
             self._failures = 0
             self._count("delivered")
             return batch
-        self._failed()
+        retry_after_s = None if reply is None else reply.retry_after_s
+        self._failed(retry_after_s or 0)
         if attempt.status == _GONE:
             self._count("gone")
             self._is_gone = self._is_outdated = True
             log.warning("receiver.gone", endpoint_id=endpoint_id)
             return [*batch, *webhook_endpoints.disable(endpoint_id, "it answered 410 Gone", now)]
-        retry_after_s = None if reply is None else reply.retry_after_s
         next_at = delivery.next_try_at(due.attempts + 1, now, self._draw(), retry_after_s)
         if next_at is None:
             self._count("given_up")
@@ -264,16 +275,25 @@ class Courier:
             batch.append(deliveries.give_up(endpoint_id, now - delivery.GIVE_UP_AFTER_S, now))
         return batch
 
-    def _failed(self) -> None:
-        self._failures += 1
+    def _failed(self, pause_s: float) -> None:
+        """Counts a failure; from the fifth in a row on, each one makes for a longer pause.
+
+        Args:
+            pause_s: what the receiver asked for. Not more than the longest pause is kept for all:
+                it may have meant this one webhook only.
+        """
+        # Several are under way when a receiver goes away. Their ends say nothing new.
+        if not self._is_away or self._time() >= self._quiet_until:
+            self._failures += 1
         if self._is_away:
-            # Many may fail at once; each probe after that doubles the pause.
             beyond = min(self._failures - AWAY_AFTER, 16)
-            pause_s = min(PROBE_PAUSE_S_MAX, PROBE_PAUSE_S_MIN * 2**beyond)
-            self._probe_at = self._time() + pause_s
-            self._is_outdated = True
+            pause_s = max(pause_s, PROBE_PAUSE_S_MIN * 2**beyond)
             if self._failures == AWAY_AFTER:
                 log.warning("receiver.away", endpoint_id=self.endpoint.id)
+        if pause_s > 0:
+            quiet_until = self._time() + min(pause_s, PROBE_PAUSE_S_MAX)
+            self._quiet_until = max(self._quiet_until, quiet_until)
+            self._is_outdated = True
 
     async def _keep(self, batch: list[Statement]) -> None:
         """Writes what came of an attempt, however long the store takes: else it is sent again."""

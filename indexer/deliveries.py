@@ -16,8 +16,9 @@ from indexer.core.standard_webhooks import SigningKey
 from indexer.courier import Courier
 from indexer.errors import StoreUnavailable
 from indexer.sources.outside import Sender
-from store import webhook_endpoints
+from store import deliveries, webhook_endpoints
 from store.database import Database
+from store.webhook_endpoints import WebhookEndpoint
 
 
 log = structlog.get_logger(__name__)
@@ -75,19 +76,37 @@ class Deliveries:
         """Sends for ever."""
         async with asyncio.TaskGroup() as group:
             while True:
+                # The wait begins before the look: what is stored in between ends it.
+                stored = group.create_task(self._until_stored(), name="wait")
                 await self._look(group)
                 await asyncio.sleep(BREATH_S)
-                await self._wait(POLL_INTERVAL_S)
+                await stored
+
+    async def _until_stored(self) -> None:
+        await self._wait(POLL_INTERVAL_S)
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
-        """Has a courier for each receiver that is enabled, and for no other."""
+        """Has a courier for each receiver that is enabled, and tells those who have work.
+
+        That is two reads, however many receivers there are.
+        """
         try:
-            enabled = await webhook_endpoints.enabled(self._database)
+            self._employ(await webhook_endpoints.enabled(self._database), group)
+            ready = {
+                id_: courier for id_, (courier, _) in self._couriers.items() if courier.is_ready
+            }
+            due_at = await deliveries.due_at(self._database, ready) if ready else {}
         except StoreUnavailable as error:
             self._store_problem = str(error)
-            log.warning("receivers.unknown", error=str(error))
+            log.warning("deliveries.unknown", error=str(error))
             return
         self._store_problem = None
+        for id_, at in due_at.items():
+            if at <= self._clock():
+                ready[id_].stir()
+
+    def _employ(self, enabled: Sequence[WebhookEndpoint], group: asyncio.TaskGroup) -> None:
+        """Has a courier for each receiver that is enabled, and for no other."""
         for id_ in self._couriers.keys() - {endpoint.id for endpoint in enabled}:
             _, task = self._couriers.pop(id_)
             task.cancel()
@@ -106,4 +125,3 @@ class Deliveries:
                 self._couriers[endpoint.id] = courier, task
             courier, _ = self._couriers[endpoint.id]
             courier.endpoint = endpoint
-            courier.stir()

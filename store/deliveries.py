@@ -124,11 +124,14 @@ async def due(database: Database, endpoint_id: str, now: int, limit: int) -> lis
     return [_due(row) for row in found]
 
 
-async def next_due_at(database: Database, endpoint_id: str) -> int | None:
-    """When the next one is to be tried, unix seconds; None: none waits."""
-    statement = Statement(QUERIES["webhook_deliveries_next"], (endpoint_id,))
-    [[(next_try_at,)]] = await database.read([statement])
-    return None if next_try_at is None else int(next_try_at)
+async def due_at(database: Database, endpoint_ids: Collection[str]) -> dict[str, int]:
+    """When the next one is to be tried at each of these receivers, unix seconds, by its id.
+
+    Those at which none waits are left out.
+    """
+    statement = Statement(QUERIES["webhook_deliveries_next"], (json_text(sorted(endpoint_ids)),))
+    [found] = await database.read([statement])
+    return {endpoint_id: next_try_at for endpoint_id, next_try_at in found}
 
 
 def tried(delivery_id: int, attempt: Attempt) -> Statement:
@@ -157,7 +160,10 @@ def again(delivery_id: int, next_try_at: int) -> Statement:
 
 
 def hasten(endpoint_id: str, now: int) -> Statement:
-    """All that waits for a receiver is due now: it is there again."""
+    """All that waits for a receiver is due now: it is there again.
+
+    The attempt that failed while it was not is given back.
+    """
     return Statement(QUERIES["webhook_deliveries_hasten"], (endpoint_id, now))
 
 

@@ -1039,17 +1039,18 @@ ORDER BY delivery.next_try_at, delivery.id
 LIMIT ?3;
 
 -- name: webhook_deliveries_next
--- Of those that are not held back by an earlier one of their payment.
-SELECT (
+-- Of each receiver, among those that are not held back by an earlier one of their payment.
+SELECT endpoint.value, (
     SELECT next_try_at FROM webhook_deliveries AS delivery
-    WHERE endpoint_id = ?1 AND state = 'waiting'
+    WHERE endpoint_id = endpoint.value AND state = 'waiting'
       AND NOT EXISTS (
           SELECT 1 FROM webhook_deliveries AS earlier
-          WHERE earlier.endpoint_id = ?1 AND earlier.payment_id = delivery.payment_id
+          WHERE earlier.endpoint_id = endpoint.value AND earlier.payment_id = delivery.payment_id
             AND earlier.state = 'waiting' AND earlier.event_seq < delivery.event_seq
       )
     ORDER BY next_try_at LIMIT 1
-);
+) AS due_at
+FROM json_each(?) AS endpoint WHERE due_at IS NOT NULL;
 
 -- name: webhook_attempt_insert
 INSERT INTO webhook_attempts (delivery_id, number, at, duration_ms, status, problem, response)

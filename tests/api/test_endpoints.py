@@ -231,9 +231,11 @@ async def test_a_repetition_answers_with_the_same_receiver_and_secret(merchant: 
     key = {"Idempotency-Key": "one"}
 
     first = await merchant.ask("POST", ENDPOINTS, {"url": URL}, key)
+    rings = merchant.api.wakeups.count
     again = await merchant.ask("POST", ENDPOINTS, {"url": URL}, key)
 
     assert first[:2] == again[:2]
+    assert merchant.api.wakeups.count == rings
     assert "Idempotent-Replayed" not in first[2]
     assert again[2]["Idempotent-Replayed"] == "true"
     assert again[2]["Location"] == first[2]["Location"]
@@ -274,6 +276,18 @@ async def test_a_secret_that_is_gone_is_not_shown_again(merchant: Merchant, gone
 
     assert (status, problem["code"]) == (409, "secret_gone")
     assert "secret" not in problem
+
+
+async def test_a_key_is_for_one_call_about_one_receiver(merchant: Merchant) -> None:
+    key = {"Idempotency-Key": "one"}
+    endpoints = [await merchant.register() for _ in range(2)]
+
+    answers = [
+        await merchant.ask("POST", f"{ENDPOINTS}/{endpoint['id']}/rotate", {}, key)
+        for endpoint in endpoints
+    ]
+
+    assert [body["id"] for _, body, _ in answers] == [endpoint["id"] for endpoint in endpoints]
 
 
 async def test_a_rotation_whose_answer_was_lost_is_not_a_second_one(merchant: Merchant) -> None:

@@ -8,8 +8,10 @@ from api import openapi
 from api.filters import PARSERS
 from api.routes import CALLS
 from api.schema import NewPaymentBody, PaymentBody
-from indexer.core.types import Paid, Provider, Status
-from tests.api.running import SOLD, Api
+from indexer.core import delivery, standard_webhooks
+from indexer.core.types import EventType, Paid, Provider, Status
+from store.database import Statement
+from tests.api.running import NOW, SOLD, Api
 
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(
@@ -42,6 +44,38 @@ def test_every_call_says_which_key_it_needs() -> None:
         assert ("401" in operation["responses"]) == asks_who
         if call.access.required:
             assert f"`{call.access.scope}`" in operation["description"]
+
+
+async def test_what_receivers_are_sent_is_as_described(api: Api) -> None:
+    payment = await api.create()
+    await api.settle(payment["id"], 12_500_000)
+    statement = Statement("SELECT type, created_at, data FROM events ORDER BY seq")
+    [rows] = await api.database.read([statement])
+
+    bodies = [
+        delivery.payload(type_, created_at, data, payment["order_id"])
+        for type_, created_at, data in rows
+    ]
+
+    assert len(bodies) == 2
+    for body in bodies:
+        said = msgspec.json.decode(body)
+        validate_value(said, schema_of("OutgoingEventBody"), cls=OAS31Validator)
+        assert said["data"]["order_id"] == "1042"
+    test = msgspec.json.decode(delivery.test_payload(NOW))
+    validate_value(test, schema_of("OutgoingTestBody"), cls=OAS31Validator)
+    types = DOCUMENT["components"]["schemas"]["OutgoingEventBody"]["properties"]["type"]["enum"]
+    assert set(types) == set(EventType)
+
+
+def test_the_headers_of_webhooks_are_described() -> None:
+    for webhook in DOCUMENT["webhooks"].values():
+        described = {parameter["name"] for parameter in webhook["post"]["parameters"]}
+        assert described == {
+            standard_webhooks.ID_HEADER,
+            standard_webhooks.TIMESTAMP_HEADER,
+            standard_webhooks.SIGNATURE_HEADER,
+        }
 
 
 def test_every_filter_is_described() -> None:

@@ -29,6 +29,10 @@ PATIENCE_S = 30.0
 #: Seconds of the daemon's clock that go by in one of ours: its retries are rare.
 HASTE = 10.0
 
+#: Seconds by which it is ahead of the fake chain: tests let payments expire by the chain's time,
+#: and a chain that were ahead of the clock would be a reason for `/readyz` to complain.
+AHEAD_S = 3_600.0
+
 
 def hurry(replace_in: Callable[[Any, str, Any], object]) -> None:
     """Shortens every pause between two looks at something, by `setattr` or a fixture's."""
@@ -51,9 +55,9 @@ def hurry(replace_in: Callable[[Any, str, Any], object]) -> None:
 
 
 def running_clock() -> Callable[[], float]:
-    """Unix seconds that begin with the fake chain's, and hurry."""
+    """Unix seconds that begin an hour after the fake chain's, and hurry."""
     begun = time.monotonic()
-    return lambda: BLOCK_TIME + (time.monotonic() - begun) * HASTE
+    return lambda: BLOCK_TIME + AHEAD_S + (time.monotonic() - begun) * HASTE
 
 
 def settings_for(folder: Path | str, *nodes: FakeNode, **others: Any) -> Settings:

@@ -142,9 +142,16 @@ async def test_processes_that_start_at_once_make_one_key(tmp_path: Path) -> None
         "[key] = keyring.load(Settings(database_url=sys.argv[1])); print(key.id)"
     )
     url = settings_in(tmp_path).database_url
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     children = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", script, url, cwd=ROOT, **pipes)
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            script,
+            url,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         for _ in range(4)
     ]
     async with asyncio.timeout(30):

@@ -134,7 +134,7 @@ def states_are_true(case: CardCase) -> Iterator[str]:
 def nothing_settles_unpaid(case: CardCase) -> Iterator[str]:
     """At every moment no more counts than had truly been paid, and `settled` has all of it."""
     for change in case.outcome.changes:
-        paid = case.sold.paid[change.payment_id, change.version]
+        paid = case.sold.paid.get((change.payment_id, change.version), 0)
         if change.received > paid:
             yield f"{change.payment_id} had received {change.received}, when {paid} were paid"
         terms = case.terms.get(change.payment_id)

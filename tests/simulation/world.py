@@ -232,6 +232,7 @@ class World:
                 self.calendar.now,
                 sender=SimulatedSender(self.receivers, life, self.calendar, self.traffic),
                 keys=(KEY,),
+                draw=self._rng(f"pauses {life.process}").random,
                 pubsub=pubsub,
             )
             await daemon.run_until_stopped(indexer.tasks(), asyncio.Event())

@@ -205,14 +205,18 @@ async def test_when_something_is_due_next_does_not_count_what_is_held_back(
     database: Database,
 ) -> None:
     id_ = await register(database)
-    assert await deliveries.next_due_at(database, id_) is None
+    other = await register(database, 2, event_types=["payment.detected"])
+    idle = await register(database, 3, event_types=["payment.settled"])
+    ids = [id_, other, idle]
+    assert await deliveries.due_at(database, ids) == {}
     await tell(database, 1, count=2)
-    assert await deliveries.next_due_at(database, id_) == NOW
+    assert await deliveries.due_at(database, ids) == {id_: NOW, other: NOW}
+    assert await deliveries.due_at(database, [other]) == {other: NOW}
     [first] = await due(database, id_)
 
     await run(database, deliveries.again(first.id, NOW + 300))
 
-    assert await deliveries.next_due_at(database, id_) == NOW + 300
+    assert await deliveries.due_at(database, ids) == {id_: NOW + 300, other: NOW}
 
 
 async def test_a_receiver_that_is_back_is_sent_everything_at_once(database: Database) -> None:
