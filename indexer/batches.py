@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from indexer.errors import Conflict, SourceError, StoreUnavailable
+from indexer.together import together
 
 
 _T = TypeVar("_T")
@@ -30,9 +31,6 @@ async def in_batches(
         async with turn:
             await work(batch)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for start in range(0, len(items), BATCH_SIZE):
-                group.create_task(examine(items[start : start + BATCH_SIZE]), name="examine")
-    except* (SourceError, StoreUnavailable, Conflict) as failures:
-        raise failures.exceptions[0] from failures
+    batches = [items[start : start + BATCH_SIZE] for start in range(0, len(items), BATCH_SIZE)]
+    expected = (SourceError, StoreUnavailable, Conflict)
+    await together(batches, examine, expected=expected, name="examine")

@@ -28,6 +28,7 @@ from indexer.errors import AxiomError, DecodeError, SourceError, SourceUnavailab
 from indexer.sources.endpoint import Endpoint
 from indexer.sources.retry import backoff
 from indexer.sources.rpc import Rpc
+from indexer.together import together
 
 
 #: Slots beyond a range in which the block after it is looked for at first, and how often that
@@ -153,13 +154,7 @@ class Blocks:
         async def read(slot: int) -> None:
             found[slot] = await self._read(slot, _anything, "")
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for slot in slots:
-                    group.create_task(read(slot), name="read-block")
-        except* SourceError as failures:
-            # One of them is enough to say why; the others are its neighbours.
-            raise failures.exceptions[0] from failures
+        await together(slots, read, expected=(SourceError,), name="read-block")
         return found
 
     async def _read(self, slot: int, fits: _Fits, why: str) -> Block:

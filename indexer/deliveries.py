@@ -68,7 +68,7 @@ class Deliveries:
 
     @property
     def problem(self) -> str | None:
-        """Why something cannot be sent at all; None: it can. That a receiver is away is no reason."""
+        """Why something cannot be sent at all; None: it can. A receiver that is away is none."""
         problems = [courier.problem for courier, _ in self._couriers.values() if courier.problem]
         return self._store_problem or (problems[0] if problems else None)
 
@@ -92,9 +92,7 @@ class Deliveries:
         """
         try:
             self._employ(await webhook_endpoints.enabled(self._database), group)
-            ready = {
-                id_: courier for id_, (courier, _) in self._couriers.items() if courier.is_ready
-            }
+            ready = [id_ for id_, (courier, _) in self._couriers.items() if courier.is_ready]
             due_at = await deliveries.due_at(self._database, ready) if ready else {}
         except StoreUnavailable as error:
             self._store_problem = str(error)
@@ -103,7 +101,7 @@ class Deliveries:
         self._store_problem = None
         for id_, at in due_at.items():
             if at <= self._clock():
-                ready[id_].stir()
+                self._couriers[id_][0].stir()
 
     def _employ(self, enabled: Sequence[WebhookEndpoint], group: asyncio.TaskGroup) -> None:
         """Has a courier for each receiver that is enabled, and for no other."""

@@ -131,7 +131,7 @@ async def due_at(database: Database, endpoint_ids: Collection[str]) -> dict[str,
     """
     statement = Statement(QUERIES["webhook_deliveries_next"], (json_text(sorted(endpoint_ids)),))
     [found] = await database.read([statement])
-    return {endpoint_id: next_try_at for endpoint_id, next_try_at in found}
+    return dict(found)
 
 
 def tried(delivery_id: int, attempt: Attempt) -> Statement:

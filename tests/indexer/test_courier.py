@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from indexer import courier as courier_module
 from indexer.core.delivery import ATTEMPTS_MAX, DELAYS_S, GIVE_UP_AFTER_S
 from indexer.core.standard_webhooks import event_id, sign, signing_key
-from indexer.courier import AT_ONCE, AWAY_AFTER, BATCH_SIZE
+from indexer.courier import AT_ONCE, AWAY_AFTER, BATCH_SIZE, Courier
 from indexer.errors import SourceRejected, SourceUnavailable, StoreUnavailable
 from indexer.sources.outside import Reply
 from store import deliveries, webhook_endpoints
@@ -369,22 +369,74 @@ async def test_who_is_away_is_tried_with_one_at_a_time_and_gets_all_when_back(
     assert courier.outcomes["delivered"] == count
 
 
+class Loop:
+    """The loop's own clock, moved by a test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        monkeypatch.setattr(courier_module, "PROBE_PAUSE_S_MIN", 5.0)
+        monkeypatch.setattr(courier_module, "PROBE_PAUSE_S_MAX", 300.0)
+        monkeypatch.setattr(Courier, "_time", lambda _: self.now)
+
+
 async def test_the_pause_between_probes_grows_up_to_a_bound(
     database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier_module, "PROBE_PAUSE_S_MIN", 5.0)
-    monkeypatch.setattr(courier_module, "PROBE_PAUSE_S_MAX", 300.0)
     courier = await courier_of(database, await register(database), Script(), clock)
-    loop = asyncio.get_running_loop()
-    pauses = []
+    loop, pauses = Loop(monkeypatch), []
     for _ in range(AWAY_AFTER + 40):
-        courier._failed()
-        pauses.append(round(courier._probe_at - loop.time()) if courier._is_away else 0)
+        courier._failed(0.0)
+        pauses.append(max(0.0, courier._quiet_until - loop.now))
+        loop.now += pauses[-1]
 
     assert pauses[: AWAY_AFTER + 8] == [0] * (AWAY_AFTER - 1) + [
         5, 10, 20, 40, 80, 160, 300, 300, 300,
     ]  # fmt: skip
     assert set(pauses[AWAY_AFTER + 8 :]) == {300}
+
+
+async def test_those_that_were_under_way_when_it_went_away_make_no_pause_longer(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    courier = await courier_of(database, await register(database), Script(), clock)
+    loop = Loop(monkeypatch)
+    for _ in range(AWAY_AFTER + AT_ONCE):
+        courier._failed(0.0)
+
+    assert courier._quiet_until == loop.now + 5
+
+
+@pytest.mark.parametrize(("asked_s", "quiet_s"), [(60.0, 60), (299.0, 299), (86_400.0, 300)])
+async def test_who_asks_for_a_pause_is_sent_nothing_at_all_for_a_while(
+    database: Database,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    asked_s: float,
+    quiet_s: int,
+) -> None:
+    """As long as it asks for, but not for hours: it may have meant this one webhook."""
+    id_ = await register(database)
+    await tell(database, 1)
+    loop = Loop(monkeypatch)
+    script = Script(Reply(status=429, retry_after_s=asked_s), OK)
+    courier = await courier_of(database, id_, script, clock)
+    async with running(courier):
+        [first] = await listed(database)
+        await tried(database, first.id)
+        await until(lambda: not courier._under_way)
+        assert not courier.is_ready
+        await tell(database, 2)
+        loop.now += quiet_s - 1
+        assert not courier.is_ready
+        await asyncio.sleep(0.05)
+        assert script.places == [(1, 1)]
+        loop.now += 1
+        await until(lambda: courier.is_ready)
+        await ended(database, 1)
+
+    assert script.places == [(1, 1), (2, 1)]
+    found = await stored(database, first.id)
+    assert found.next_try_at == NOW + asked_s, "this one waits for as long as was asked for"
 
 
 async def test_a_success_in_between_is_no_sign_of_being_away(

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
@@ -23,6 +24,7 @@ from store import webhook_endpoints
 from store.database import Database, Rows, Statement, open_database
 from store.deliveries import DeliveryState
 from store.migrate import migrate
+from store.queries import QUERIES
 from tests.builders import NOW
 from tests.indexer.posting import PATIENCE_S, secret, until
 from tests.servers.receiver import Answer, Receiver, hangs, hangs_up
@@ -115,10 +117,9 @@ async def test_what_was_stored_is_sent_when_woken(
         await until(lambda: deliveries._couriers)
         for number in range(1, 21):
             await tell(database, number)
-            async with asyncio.timeout(PATIENCE_S):
-                while len(shop.posts) < number:  # a wake-up may come while it is not waited for
-                    wakeups.wake()
-                    await asyncio.sleep(0.01)
+            wakeups.wake()
+            # At any moment of its round: while it looks, breathes or waits.
+            await asyncio.sleep(0.001 * number)
         await taken(database, id_, 20)
 
 
@@ -270,6 +271,38 @@ async def test_no_redirect_is_followed(database: Database, shop: Receiver) -> No
                 await asyncio.sleep(0.01)
 
     assert elsewhere.posts == []
+
+
+async def test_receivers_for_which_nothing_is_due_cost_no_reads(
+    database: Database, shop: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every commit wakes: that many receivers times that many commits would be a storm."""
+    shop.answer = Answer(status=500)
+    failing = await register(database, 1, url=shop.url)
+    for number in range(2, 51):
+        await register(database, number, url=shop.url, event_types=["payment.settled"])
+    await tell(database, 1, count=3)
+    reads, read = Counter[str](), database.read
+
+    async def counting(batch: Sequence[Statement]) -> list[Rows]:
+        reads.update(statement.sql for statement in batch)
+        return await read(batch)
+
+    wakeups = Wakeups()
+    async with sending(database, wakeups=wakeups):
+        async with asyncio.timeout(PATIENCE_S):
+            while not (await listed(database, failing))[0].attempts:
+                await asyncio.sleep(0.01)
+        monkeypatch.setattr(database, "read", counting)
+        async with asyncio.timeout(PATIENCE_S):
+            while reads[QUERIES["webhook_deliveries_next"]] < 20:
+                wakeups.wake()
+                await asyncio.sleep(0.001)
+
+    of_receivers = reads.pop(QUERIES["webhook_endpoints_enabled"])
+    of_all = reads.pop(QUERIES["webhook_deliveries_next"])
+    assert of_receivers - of_all in {0, 1}
+    assert reads.total() <= 2, "what is held back, or waits for its time, is not asked for"
 
 
 # ----------------------------------------------------------------------------------- trouble

@@ -136,14 +136,14 @@ class Cage:
     async def process(
         self, *arguments: str, **changes: str
     ) -> AsyncIterator[asyncio.subprocess.Process]:
-        """`axiompay …`; ended in order with the block, and its output kept."""
+        """`axiompay …`; ended in order with the block. Its log and its answer are kept."""
         name = f"{'-'.join(arguments)}-{len(self.said)}"
-        path = self.folder / f"{name}.log"
+        log, answer = self.folder / f"{name}.log", self.folder / f"{name}.out"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **changes}
-        with path.open("wb") as log:
+        with log.open("wb") as errors, answer.open("wb") as output:
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "indexer", *arguments,
-                cwd=self.folder, env=environment, stdout=log, stderr=log,
+                cwd=self.folder, env=environment, stdout=output, stderr=errors,
             )  # fmt: skip
             try:
                 yield child
@@ -152,7 +152,8 @@ class Cage:
                     child.send_signal(signal.SIGTERM)
                 async with asyncio.timeout(PATIENCE_S):
                     await child.wait()
-                self.said[f"log of {name}"] = path.read_bytes()
+                self.said[f"log of {name}"] = log.read_bytes()
+                self.said[f"answer of {name}"] = answer.read_bytes()
 
     async def run(self, *arguments: str, **changes: str) -> int:
         """A command to its end; returns its exit code."""

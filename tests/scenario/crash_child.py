@@ -55,6 +55,9 @@ STEPS: dict[str, tuple[type, str]] = {
     "end": (Inbox, "_end"),
 }
 
+#: Those that are only reached where webhooks come in.
+WEBHOOK_STEPS = frozenset({"handle", "look", "end"})
+
 
 def arm(target: str, count: int) -> None:
     """Wraps every step so that the chosen one kills."""

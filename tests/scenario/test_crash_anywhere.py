@@ -40,7 +40,7 @@ from tests.indexer.stage import (
     payment,
     stage,
 )
-from tests.scenario.crash_child import DROPPED_AFTER_BLOCKS, STEPS
+from tests.scenario.crash_child import DROPPED_AFTER_BLOCKS, STEPS, WEBHOOK_STEPS
 from tests.servers.fake_rpc import Call, FakeChain, FakeNode, Fault, null, result
 
 
@@ -371,7 +371,7 @@ TIMES = {"write": range(1, 100), "fetch": (1, 2, 3, 5), "judge": (1, 2, 3, 5)}
 
 
 @pytest.mark.timeout(300)  # some steps are reached often, and each time is a life of its own
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [step for step in STEPS if step not in WEBHOOK_STEPS])
 async def test_killed_there_it_ends_as_if_nothing_had_been(
     step: str, nurseries: list[Nursery], template: Path, undisturbed: Any, tmp_path: Path
 ) -> None:

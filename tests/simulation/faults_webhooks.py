@@ -252,8 +252,8 @@ SHOP_FAULTS: Final[Sequence[Fault]] = (
     _one(
         "only the new secret signs",
         where=Courier._secrets,
-        old="for signer in self.endpoint.signers(self._now()):",
-        new="for signer in (self.endpoint.signer,):",
+        old="signers = self.endpoint.signers(self._now())",
+        new="signers = (self.endpoint.signer,)",
         world=_with_new_secrets,
     ),
     _one(

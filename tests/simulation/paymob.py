@@ -176,7 +176,9 @@ class Paymob:
     def _send(self, charge: TrueCharge, **changes: Any) -> None:
         order, moods = self.orders[charge.order_id], self._moods
         if self._chance(moods.forges):
-            forged = _callback(charge, "pay_somebody_elses", **changes)
+            others = [each.reference for each in self.orders.values() if each is not order]
+            reference = self._rng.choice(others) if others else "pay_nobodys"
+            forged = _callback(charge, reference, **changes)
             self._forged.add(_key(forged))
             self._put(charge, forged, is_quick=True)
         if self._chance(moods.loses):
