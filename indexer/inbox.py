@@ -7,7 +7,8 @@
 An event stays `waiting` until its end is written, so a process that dies in between does it
 again: a handler must not mind. Events begin in the order in which they came; several of a source
 are under way at once, and each source has its own places, so that a slow event holds up neither
-those behind it nor those of others.
+those behind it nor those of others. What a fault of ours ends is set aside as failed: nobody but
+its sender chose what is in it, so it must not be able to end the daemon, now or at each start.
 
 Wake-ups carry nothing. Another process may have stored the event, so the table is looked at
 again soon, woken or not.
@@ -20,7 +21,7 @@ from typing import Final, NoReturn
 import structlog
 
 from indexer.core.types import WebhookSource, WebhookVerdict
-from indexer.errors import AxiomError, Conflict, SourceError, StoreUnavailable
+from indexer.errors import AxiomError, Conflict, SourceError, StoreError, StoreUnavailable
 from store import webhook_events
 from store.database import Database, Statement
 from store.webhook_events import Outcome, WebhookEvent
@@ -28,10 +29,13 @@ from store.webhook_events import Outcome, WebhookEvent
 
 log = structlog.get_logger(__name__)
 
-#: Events of one source that are under way at once: most of the time they wait for the chain.
+#: Events of one source that are under way at once: most of the time they wait for the chain. And
+#: the bytes of their bodies: one may have several megabytes, and is in memory for all that time.
 AT_ONCE: Final = 32
-#: Events that are read together. A body may have several megabytes.
+BYTES_AT_ONCE_MAX: Final = 32 * 1024 * 1024
+#: Events that are read together, and the bytes of their bodies; one of any size is read.
 PAGE_SIZE: Final = 8
+PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
 #: Seconds until the table is looked at again, if nobody wakes us.
 POLL_INTERVAL_S: Final = 1.0
 #: Seconds between two looks, however often we are woken: every commit does it.
@@ -42,8 +46,10 @@ PAUSE_S: Final = 1.0
 #: double from one second on, which makes about three minutes in all.
 ATTEMPTS_MAX: Final = 9
 RETRY_DELAY_S_MAX: Final = 60
-#: From which attempt on an event that the chain side or the store holds up is told of.
+#: From which attempt on an event that the chain side or the store holds up is told of; and how
+#: many of them are remembered: with as many as that, something is wrong with all.
 HELD_UP_ATTEMPTS: Final = 3
+HELD_UP_MAX: Final = 1_000
 #: Characters that are kept of the reason.
 DETAIL_CHARS_MAX: Final = 500
 
@@ -115,26 +121,23 @@ class Inbox:
     # ---------------------------------------------------------------------------- one source
 
     async def _serve(self, source: WebhookSource, handler: Handler) -> NoReturn:
-        under_way: set[int] = set()
-        places = asyncio.Semaphore(AT_ONCE)
+        room = _Room()
 
         async def process(event: WebhookEvent) -> None:
             try:
                 await self._process(event, handler)
             finally:
-                under_way.discard(event.id)
-                places.release()
+                room.leave(event)
 
         async with asyncio.TaskGroup() as group:
             while True:
                 # The wait begins before the look: what is stored in between ends it.
                 stored = group.create_task(self._until_stored(), name="wait")
-                due = await self._due(source, under_way)
+                due = await self._due(source, room.ids)
                 for event in due:
-                    await places.acquire()
-                    under_way.add(event.id)
+                    await room.enter(event)
                     group.create_task(process(event), name=f"whe_{event.id}")
-                if len(due) == PAGE_SIZE:
+                if due:
                     stored.cancel()  # there may be more
                     continue
                 await stored
@@ -146,7 +149,12 @@ class Inbox:
     async def _due(self, source: WebhookSource, under_way: Collection[int]) -> list[WebhookEvent]:
         try:
             due = await webhook_events.waiting(
-                self._database, self._now(), PAGE_SIZE, source=source, excluding=under_way
+                self._database,
+                source,
+                self._now(),
+                PAGE_SIZE,
+                bytes_max=PAGE_BYTES_MAX,
+                excluding=under_way,
             )
         except StoreUnavailable as error:
             await self._store_fails(error)
@@ -161,12 +169,13 @@ class Inbox:
             outcome = await handler(event)
         except _NOT_YET as error:
             await self._put_off(event, error)
+        except StoreError:
+            raise  # of a database that is damaged, or not ours: nobody goes on with it
         except Exception as error:
-            # A fault of ours ends the process, as everywhere. But it is counted before: the
-            # event shall not be what ends every process after this one as well.
-            log.error("webhook.fault", event_id=event.id, source=event.source)
-            await self._put_off(event, AxiomError(f"a fault of ours: {type(error).__name__}"))
-            raise
+            log.exception("webhook.fault", event_id=event.id, source=event.source)
+            detail = f"a fault of ours: {type(error).__name__}"
+            await self._end(event, Outcome(verdict=WebhookVerdict.FAILED, detail=detail))
+            self._hold_up(event, f"whe_{event.id}: {detail}")
         else:
             await self._end(event, outcome)
 
@@ -179,15 +188,22 @@ class Inbox:
             failed = Outcome(verdict=WebhookVerdict.FAILED, detail=words, payment_ids=ids)
             await self._end(event, failed)
             return
-        if not isinstance(error, Later) and attempts >= HELD_UP_ATTEMPTS:
+        if isinstance(error, Later):
             self._held_up.pop(event.id, None)
-            self._held_up[event.id] = detail
+        elif attempts >= HELD_UP_ATTEMPTS:
+            self._hold_up(event, detail)
         next_try_at = now + min(RETRY_DELAY_S_MAX, 2 ** (attempts - 1))
         log.info("webhook.put_off", event_id=event.id, attempts=attempts, detail=detail)
         statement = webhook_events.again(
             event.id, attempts=attempts, next_try_at=next_try_at, detail=detail, now=now
         )
         await self._write([statement])
+
+    def _hold_up(self, event: WebhookEvent, detail: str) -> None:
+        """Has it told that an event is held up, until it comes to another end."""
+        self._held_up.pop(event.id, None)
+        if len(self._held_up) < HELD_UP_MAX:
+            self._held_up[event.id] = detail
 
     async def _end(self, event: WebhookEvent, outcome: Outcome) -> None:
         self._held_up.pop(event.id, None)
@@ -218,3 +234,29 @@ class Inbox:
 
     def _now(self) -> int:
         return int(self._clock())
+
+
+class _Room:
+    """Where the events of one source are that are under way: only so many, and so many bytes."""
+
+    def __init__(self) -> None:
+        self.ids: set[int] = set()
+        self._bytes = 0
+        self._has_left = asyncio.Event()
+
+    async def enter(self, event: WebhookEvent) -> None:
+        """Waits until there is room. An empty room takes an event of any size."""
+        while self.ids and not self._has_room_for(event):
+            self._has_left.clear()
+            await self._has_left.wait()
+        self.ids.add(event.id)
+        self._bytes += event.body_bytes
+
+    def leave(self, event: WebhookEvent) -> None:
+        """Makes room for the next one."""
+        self.ids.discard(event.id)
+        self._bytes -= event.body_bytes
+        self._has_left.set()
+
+    def _has_room_for(self, event: WebhookEvent) -> bool:
+        return len(self.ids) < AT_ONCE and self._bytes + event.body_bytes <= BYTES_AT_ONCE_MAX

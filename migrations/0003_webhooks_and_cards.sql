@@ -30,7 +30,8 @@ CREATE TABLE webhook_events (
     UNIQUE (source, nonce)
 ) STRICT;
 
-CREATE INDEX webhook_events_waiting ON webhook_events (next_try_at, id) WHERE verdict = 'waiting';
+CREATE INDEX webhook_events_waiting ON webhook_events (source, next_try_at, id)
+    WHERE verdict = 'waiting';
 CREATE INDEX webhook_events_by_source ON webhook_events (source, id);
 CREATE INDEX webhook_events_by_verdict ON webhook_events (verdict, id);
 CREATE INDEX webhook_events_by_age ON webhook_events (received_at);

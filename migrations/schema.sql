@@ -537,7 +537,8 @@ CREATE INDEX webhook_events_by_source ON webhook_events (source, id);
 
 CREATE INDEX webhook_events_by_verdict ON webhook_events (verdict, id);
 
-CREATE INDEX webhook_events_waiting ON webhook_events (next_try_at, id) WHERE verdict = 'waiting';
+CREATE INDEX webhook_events_waiting ON webhook_events (source, next_try_at, id)
+    WHERE verdict = 'waiting';
 
 CREATE TRIGGER webhook_events_are_final
 BEFORE UPDATE OF id, source, kind, dedupe_key, nonce, body, headers, received_at ON webhook_events

@@ -195,24 +195,35 @@ def prune(before: int) -> Statement:
 
 async def waiting(
     database: Database,
+    source: WebhookSource,
     now: int,
     limit: int,
     *,
-    source: WebhookSource | None = None,
+    bytes_max: int | None = None,
     excluding: Collection[int] = (),
 ) -> list[WebhookEvent]:
-    """Events that are due, in the order in which they came.
+    """Events of one source that are due, the longest due first.
+
+    Of those that were never tried that is the order in which they came.
 
     Args:
         database: where they are.
+        source: who sent them.
         now: unix seconds.
         limit: how many at most.
-        source: who sent them; None for all.
+        bytes_max: how many bytes their bodies have together at most; the first one may have more.
         excluding: ids of some that are in somebody's hands.
     """
     values = (now, json_text(sorted(excluding)), limit, source)
     [found] = await database.read([Statement(QUERIES["webhook_event_ids_waiting"], values)])
-    return await _events(database, [id_ for (id_,) in found])
+    ids, size = list[int](), 0
+    for id_, body_bytes in found:
+        size += body_bytes
+        if ids and bytes_max is not None and size > bytes_max:
+            break
+        ids.append(id_)
+    events = {event.id: event for event in await _events(database, ids)}
+    return [events[id_] for id_ in ids if id_ in events]
 
 
 async def get(database: Database, event_id: int) -> WebhookEvent | None:

@@ -200,7 +200,7 @@ async def test_an_event_is_processed_again_when_it_is_asked_for(
     status, body = await desk.retry(f"whe_{event_id}")
 
     assert (status, body["verdict"], body["attempts"]) == (200, "waiting", 0)
-    due = await webhook_events.waiting(desk.api.database, NOW, 10)
+    due = await webhook_events.waiting(desk.api.database, HELIUS, NOW, 10)
     assert [event.id for event in due] == [event_id]
     assert desk.api.wakeups.count == woken + 1
 

@@ -154,10 +154,11 @@ def test_no_text_breaks_the_check(text: str) -> None:
 # ------------------------------------------------------------------------------------- the rest
 
 
-def test_no_types_are_all_types() -> None:
-    for given_types in (None, []):
-        receiver = new_receiver("https://a.example", given_types, None, private_networks=())
-        assert receiver.event_types == ()
+@pytest.mark.parametrize("given", [None, ()])
+def test_no_types_are_all_types(given: tuple[str, ...] | None) -> None:
+    receiver = new_receiver("https://a.example", given, None, private_networks=())
+
+    assert receiver.event_types == ()
 
 
 def test_types_are_kept_once_and_in_order() -> None:

@@ -1,7 +1,7 @@
 """What is due at one receiver arrives there: in order, signed, as often as it has to be sent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from tests.indexer.posting import (
     PATIENCE_S,
     Clock,
     Script,
+    Sent,
     courier_of,
     ended,
     running,
@@ -265,6 +266,55 @@ async def test_gone_disables_the_receiver_and_drops_what_waits(
     )
 
 
+async def test_gone_stops_what_was_read_already_while_others_are_under_way(
+    database: Database, clock: Clock
+) -> None:
+    id_ = await register(database)
+    await tell(database, *range(1, BATCH_SIZE + 1))
+
+    class OneGone(Script):
+        async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+            if len(self.sent) == 1:
+                self.sent.append(Sent(url, headers, body))
+                return Reply(status=410)
+            return await super().post(url, headers, body)
+
+    script = OneGone()
+    script.gate.clear()
+    async with running(await courier_of(database, id_, script, clock)):
+        await ended(database, BATCH_SIZE)
+        await asyncio.sleep(0.05)
+
+    assert len(script.sent) == AT_ONCE
+
+
+async def test_nothing_is_sent_while_it_is_being_written_that_the_receiver_is_gone(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = await register(database)
+    await tell(database, 1)
+    write, gate, writing = database.write, asyncio.Event(), asyncio.Event()
+
+    async def slow(batch: Sequence[Statement]) -> list[Rows]:
+        if len(batch) == 3 and "webhook_endpoints" in batch[1].sql:
+            writing.set()
+            await gate.wait()
+        return await write(batch)
+
+    monkeypatch.setattr(database, "write", slow)
+    script = Script(Reply(status=410), OK)
+    async with running(await courier_of(database, id_, script, clock)):
+        async with asyncio.timeout(PATIENCE_S):
+            await writing.wait()
+        await tell(database, 2)
+        await asyncio.sleep(0.05)
+        assert script.places == [(1, 1)]
+        gate.set()
+        await ended(database, 2)
+
+    assert script.places == [(1, 1)]
+
+
 # ----------------------------------------------------------------------- order, concurrency
 
 
@@ -367,6 +417,19 @@ async def test_who_is_away_is_tried_with_one_at_a_time_and_gets_all_when_back(
     assert {each.state for each in found} == {DELIVERED}
     assert clock.now == NOW, "those that had failed did not wait for their time"
     assert courier.outcomes["delivered"] == count
+
+
+async def test_the_next_probe_waits_for_the_one_under_way(database: Database, clock: Clock) -> None:
+    id_ = await register(database)
+    await tell(database, *range(1, BATCH_SIZE))
+    script = Script(DEAD)
+    courier = await courier_of(database, id_, script, clock)
+    async with running(courier):
+        await until(lambda: courier._is_away and not courier._under_way)
+        script.gate.clear()
+        await until(lambda: script.at_once)
+        await asyncio.sleep(0.1)  # several pauses between probes
+        assert script.at_once == 1
 
 
 class Loop:
@@ -508,6 +571,29 @@ async def test_the_secret_is_that_of_the_moment_of_sending(
     last = script.sent[-1]
     signature = sign([secret(id_, 2)], id=last.id, timestamp=NOW, body=last.body)
     assert last.headers["webhook-signature"] == signature
+
+
+async def test_what_was_read_already_is_not_sent_without_its_signing_key(
+    database: Database, clock: Clock
+) -> None:
+    id_ = await register(database)
+    await tell(database, *range(1, AT_ONCE + 2))
+    script = Script()
+    script.gate.clear()
+    courier = await courier_of(database, id_, script, clock)
+    async with running(courier):
+        await until(lambda: len(script.sent) == AT_ONCE)
+        rotation = webhook_endpoints.rotate(
+            courier.endpoint, key_id=OTHER_KEY.id, overlap_s=60, now=NOW
+        )
+        await database.write([rotation])
+        courier.endpoint = await receiver(database, id_)
+        script.gate.set()
+        await ended(database, AT_ONCE)
+        await until(lambda: not courier._under_way)
+
+    assert len(script.sent) == AT_ONCE
+    assert (await listed(database))[-1].state is WAITING
 
 
 async def test_without_its_signing_key_a_delivery_waits_and_the_problem_is_told(

@@ -167,8 +167,9 @@ async def test_who_is_disabled_is_not_even_sent_what_is_under_way(
     await tell(database, *range(1, 3 * AT_ONCE))
     async with sending(database) as deliveries:
         await until(lambda: len(shop.posts) == AT_ONCE)
+        _, courier = deliveries._couriers[id_]
         await database.write(webhook_endpoints.disable(id_, "said why", NOW))
-        await until(lambda: not deliveries._couriers)
+        await until(lambda: not deliveries._couriers and courier.done())
         shop.answer = Answer()
         await database.write([webhook_endpoints.enable(id_, NOW)])
         await tell(database, 1_000)

@@ -11,8 +11,15 @@ import pytest_asyncio
 from api.wakeups import Wakeups
 from indexer import inbox as inbox_module
 from indexer.core.types import WebhookSource, WebhookVerdict
-from indexer.errors import Conflict, SourceRejected, SourceUnavailable, StoreUnavailable
+from indexer.errors import (
+    Conflict,
+    SourceRejected,
+    SourceUnavailable,
+    StoreBroken,
+    StoreUnavailable,
+)
 from indexer.inbox import AT_ONCE, ATTEMPTS_MAX, HELD_UP_ATTEMPTS, Handler, Inbox, Later
+from store import webhook_events
 from store.database import Database, Rows, Statement, open_database
 from store.migrate import migrate
 from store.webhook_events import Outcome, WebhookEvent
@@ -295,6 +302,21 @@ async def test_what_holds_events_up_for_long_is_told_until_it_is_over(
         assert inbox.problem is None
 
 
+async def test_what_is_held_up_no_more_is_told_no_more(database: Database, clock: Clock) -> None:
+    """The chain answers again, and knows nothing of the transaction: that is no problem of ours."""
+    told = Told(*[SourceUnavailable("a timeout")] * HELD_UP_ATTEMPTS, Later("no node has it"))
+    event_id = await arrive(database, now=NOW)
+    async with running(database, {HELIUS: told}, clock) as (inbox, _), asyncio.timeout(PATIENCE_S):
+        for attempt in range(1, HELD_UP_ATTEMPTS + 2):
+            while (await event_of(database, event_id)).attempts != attempt:
+                await asyncio.sleep(0.005)
+            clock.now += 100 * (attempt < HELD_UP_ATTEMPTS)
+            if attempt == HELD_UP_ATTEMPTS:
+                assert inbox.problem is not None
+                clock.now += 100
+        assert inbox.problem is None
+
+
 async def test_what_was_made_up_is_no_problem_of_ours(database: Database, clock: Clock) -> None:
     told = Told(Later("no node has it"))
     event_id = await arrive(database, now=NOW)
@@ -372,22 +394,78 @@ async def test_a_process_that_dies_meanwhile_leaves_the_event_to_the_next_one(
     assert event.verdict is DONE
 
 
-async def test_a_fault_of_ours_ends_the_process_and_not_every_one_after_it(
+async def test_a_fault_of_ours_sets_the_event_aside_and_ends_nothing_else(
     database: Database, clock: Clock
 ) -> None:
-    told = Told(KeyError("a bug"))
-    event_id = await arrive(database, now=NOW)
-    for attempt in range(1, ATTEMPTS_MAX + 1):
-        with pytest.raises(ExceptionGroup) as raised:
-            async with running(database, {HELIUS: told}, clock) as (_, task):
-                await asyncio.wait({task}, timeout=PATIENCE_S)
-        assert raised.group_contains(KeyError)
-        assert (await event_of(database, event_id)).attempts == attempt
-        clock.now += 100
+    poison = await arrive(database, [1], now=NOW)
+    told = Told(KeyError("a bug"), HANDLED)
+    async with running(database, {HELIUS: told}, clock) as (inbox, task):
+        [event] = await ended(database, poison)
+        assert (event.verdict, event.attempts) == (FAILED, 1)
+        assert event.detail == "a fault of ours: KeyError"
+        await eventually(lambda: inbox.problem is not None)
+        assert f"whe_{poison}: a fault of ours: KeyError" in (inbox.problem or "")
 
-    event = await event_of(database, event_id)
-    assert event.verdict is FAILED
-    assert "a fault of ours: KeyError" in (event.detail or "")
+        await ended(database, await arrive(database, [2], now=NOW))
+        assert not task.done()
+
+        await database.write([webhook_events.reopen(poison, NOW)])
+        assert (await ended(database, poison))[0].verdict is DONE
+        await eventually(lambda: inbox.problem is None)
+
+
+async def test_a_damaged_database_ends_the_process(database: Database, clock: Clock) -> None:
+    event_id = await arrive(database, now=NOW)
+    with pytest.raises(ExceptionGroup) as raised:
+        async with running(database, {HELIUS: Told(StoreBroken("malformed"))}, clock) as (_, task):
+            await asyncio.wait({task}, timeout=PATIENCE_S)
+
+    assert raised.group_contains(StoreBroken)
+    assert (await event_of(database, event_id)).verdict is WAITING
+
+
+async def test_large_events_are_under_way_one_by_one_and_small_ones_beside_them(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "BYTES_AT_ONCE_MAX", 1_000)
+    gate, begun = asyncio.Event(), list[int]()
+
+    async def slow(event: WebhookEvent) -> Outcome:
+        begun.append(event.id)
+        await gate.wait()
+        return HANDLED
+
+    sizes = (5_000, 600, 300, 200)  # the first is larger than all may be together
+    ids = [await arrive(database, b"x" * size, now=NOW) for size in sizes]
+    async with running(database, {HELIUS: slow}, clock):
+        await eventually(lambda: begun == ids[:1])
+        small = await arrive(database, [1], source=QUICKNODE, now=NOW)
+        async with running(database, {QUICKNODE: Told(HANDLED)}, clock):
+            await ended(database, small)
+        assert begun == ids[:1]
+
+        gate.set()
+        await ended(database, *ids)
+
+    assert begun == ids
+
+
+async def test_bodies_that_fit_together_are_under_way_together(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "BYTES_AT_ONCE_MAX", 1_000)
+    monkeypatch.setattr(inbox_module, "PAGE_BYTES_MAX", 1)
+    most = asyncio.Semaphore(2)
+
+    async def slow(_: WebhookEvent) -> Outcome:
+        assert not most.locked(), "a third one has begun"
+        async with most:
+            await asyncio.sleep(0.001)
+        return HANDLED
+
+    ids = [await arrive(database, b"%d" % n * 400, now=NOW) for n in range(9)]
+    async with running(database, {HELIUS: slow}, clock):
+        assert {event.verdict for event in await ended(database, *ids)} == {DONE}
 
 
 async def test_a_reason_is_kept_only_as_long_as_it_can_be_read(

@@ -116,7 +116,7 @@ INBOX_FAULTS: Final[Sequence[Fault]] = (
     _one(
         "a webhook that was put off is never looked at again",
         where=Inbox._serve,
-        old="under_way.discard(event.id)",
+        old="room.leave(event)",
         new="pass",
         world=_with_nulls,
     ),

@@ -34,14 +34,15 @@ def every_webhook_is_kept_once(case: Case) -> Iterator[str]:
 
 
 def every_webhook_comes_to_an_end(case: Case) -> Iterator[str]:
-    """None waits for ever, and none fails that tells the truth."""
+    """None waits for ever, and none fails that tells the truth, or because of us."""
     told = {each.dedupe_key: each for each in case.outcome.told}
     for row in case.outcome.rows["webhook_events"]:
         each = told.get(row["dedupe_key"])
         if each is None:
             continue
         is_final = all(signature in case.finalized for signature in each.signatures)
-        if row["verdict"] == "failed" and is_final:
+        is_our_fault = "a fault of ours" in (row["detail"] or "")
+        if row["verdict"] == "failed" and (is_final or is_our_fault):
             yield f"{_say(each)} failed: {row['detail']}"
         age_s = case.outcome.ended_at_s - (row["received_at"] - EPOCH)
         if row["verdict"] == "waiting" and (is_final or age_s > WAITS_S_MAX):

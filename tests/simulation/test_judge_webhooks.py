@@ -128,6 +128,11 @@ def fail_webhook(outcome: Outcome) -> None:
     a_told_row(outcome).update(verdict="failed", detail="given up")
 
 
+def break_down(outcome: Outcome) -> None:
+    a_told_row(outcome).update(verdict="failed", detail="a fault of ours: KeyError")
+    outcome.finalized = ()
+
+
 def leave_webhook(outcome: Outcome) -> None:
     a_told_row(outcome)["verdict"] = "waiting"
 
@@ -157,6 +162,7 @@ INBOX_LIES: list[tuple[Lie, str]] = [
     (count_webhook_again, "with 1 repeats"),
     (invent_webhook, "nobody sent it"),
     (fail_webhook, "failed: given up"),
+    (break_down, "failed: a fault of ours"),
     (leave_webhook, "still waits"),
     (leave_untrue_webhook, "still waits"),
     (look_too_late, "nobody had looked at"),

@@ -48,7 +48,7 @@ async def stored(database: Database, event_id: int) -> WebhookEvent:
 
 
 async def waiting(database: Database, now: int = NOW, limit: int = 100) -> list[int]:
-    return [event.id for event in await webhook_events.waiting(database, now, limit)]
+    return [event.id for event in await webhook_events.waiting(database, HELIUS, now, limit)]
 
 
 async def page(database: Database, limit: int = 100, **filters: object) -> list[int]:
@@ -83,7 +83,7 @@ async def test_what_arrives_waits_as_it_came(database: Database) -> None:
         payment_ids=(),
         body=ARRIVED.body,
     )
-    assert await webhook_events.waiting(database, NOW, 10) == [event]
+    assert await webhook_events.waiting(database, HELIUS, NOW, 10) == [event]
 
 
 async def test_the_same_event_again_is_counted_and_changes_nothing_else(
@@ -226,10 +226,30 @@ async def test_what_waits_comes_in_order_and_without_what_is_in_hand(database: D
     )
 
     assert await waiting(database, NOW) == ids[1:]
-    assert await waiting(database, NOW + 1) == ids
-    assert await waiting(database, NOW + 1, 2) == ids[:2]
-    rest = await webhook_events.waiting(database, NOW + 1, 2, excluding={ids[0], ids[2]})
+    assert await waiting(database, NOW + 1) == [*ids[1:], ids[0]], "put off means behind them"
+    assert await waiting(database, NOW + 1, 2) == ids[1:3]
+    rest = await webhook_events.waiting(database, HELIUS, NOW + 1, 2, excluding={ids[0], ids[2]})
     assert [event.id for event in rest] == [ids[1], ids[3]]
+
+
+async def test_only_so_many_bytes_are_read_together(database: Database) -> None:
+    bodies = [b"x" * 60, b"x" * 30, b"x" * 11, b"x"]
+    ids = [
+        (await receive(database, replace(numbered(number), body=body)))[0]
+        for number, body in enumerate(bodies)
+    ]
+
+    for bytes_max, expected in ((1, ids[:1]), (90, ids[:2]), (100, ids[:2]), (102, ids)):
+        found = await webhook_events.waiting(database, HELIUS, NOW, 9, bytes_max=bytes_max)
+        assert [event.id for event in found] == expected
+
+
+async def test_what_waits_of_others_is_not_among_it(database: Database) -> None:
+    await receive(database, numbered(1, QUICKNODE))
+
+    assert await waiting(database) == []
+    [event] = await webhook_events.waiting(database, QUICKNODE, NOW, 9)
+    assert event.source is QUICKNODE
 
 
 @pytest.mark.parametrize("verdict", [DONE, IGNORED, REFUSED, FAILED])

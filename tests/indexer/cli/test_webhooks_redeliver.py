@@ -60,7 +60,8 @@ def test_what_came_in_is_processed_again(
 
     assert result == Result(0, f"{id_}  waiting\n", "")
     assert shown(migrated, id_)["verdict"] == "waiting"
-    due = within(tmp_path, lambda database: webhook_events.waiting(database, NOW + 60, 9))
+    helius = WebhookSource.HELIUS
+    due = within(tmp_path, lambda database: webhook_events.waiting(database, helius, NOW + 60, 9))
     assert [f"whe_{event.id}" for event in due] == [id_]
 
 
