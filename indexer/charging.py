@@ -1,4 +1,6 @@
-"""What is written when something is told of the charges of a payment by card.
+"""What is written when something is told of the charges of a payment by card, and who tells it.
+
+    callbacks, inquiries ──► learn ──► learned ──► fold_card ──► advance ──► ONE write
 
 learned      what is known of each charge, with the news
 fold_card    the state that all charges add up to
@@ -6,9 +8,9 @@ advance      the payment in it, and the events of the change
              ─► ONE write, refused when anybody else has learned something meanwhile
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set as AbstractSet
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -25,6 +27,20 @@ log = structlog.get_logger(__name__)
 
 #: Times that a write is tried which another writer was faster than.
 TRIES_MAX: Final = 8
+
+
+class Acquirer(Protocol):
+    """Who is asked about charges. Raises SourceError when nothing can be said."""
+
+    async def inquire(
+        self, *, order_id: int | None = None, special_reference: str | None = None
+    ) -> Sequence[ChargeNews] | None:
+        """The latest charge of an order, by its number or our name of it; None: nothing known."""
+        ...
+
+    async def transaction(self, id: int) -> ChargeNews | None:
+        """What was charged, by the number of it, or of what was done to it; None: not known."""
+        ...
 
 
 class Charging:
@@ -127,3 +143,8 @@ def _log(record: CardRecord) -> None:
         version=payment.version,
         charges=len(record.charges),
     )
+
+
+def of_orders(told: Sequence[ChargeNews], order_ids: AbstractSet[int | None]) -> list[ChargeNews]:
+    """What was told of these orders: an answer about another one is none."""
+    return [news for news in told if news.order_id in order_ids]

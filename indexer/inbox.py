@@ -46,6 +46,10 @@ PAUSE_S: Final = 1.0
 #: double from one second on, which makes about three minutes in all.
 ATTEMPTS_MAX: Final = 9
 RETRY_DELAY_S_MAX: Final = 60
+#: The same for an event that waits for others (the acquirer, the nodes, the store) to answer at
+#: all, which says nothing of the event: about a day in all.
+HELD_UP_ATTEMPTS_MAX: Final = 150
+HELD_UP_DELAY_S_MAX: Final = 600
 #: From which attempt on an event that the chain side or the store holds up is told of; and how
 #: many of them are remembered: with as many as that, something is wrong with all.
 HELD_UP_ATTEMPTS: Final = 3
@@ -182,7 +186,10 @@ class Inbox:
     async def _put_off(self, event: WebhookEvent, error: AxiomError) -> None:
         """Has the event tried again, or gives it up."""
         attempts, detail, now = event.attempts + 1, str(error)[:DETAIL_CHARS_MAX], self._now()
-        if attempts >= ATTEMPTS_MAX:
+        most, longest_s = HELD_UP_ATTEMPTS_MAX, HELD_UP_DELAY_S_MAX
+        if isinstance(error, Later):
+            most, longest_s = ATTEMPTS_MAX, RETRY_DELAY_S_MAX
+        if attempts >= most:
             ids = error.payment_ids if isinstance(error, Later) else ()
             words = f"given up after {attempts} attempts: {detail}"
             failed = Outcome(verdict=WebhookVerdict.FAILED, detail=words, payment_ids=ids)
@@ -192,7 +199,7 @@ class Inbox:
             self._held_up.pop(event.id, None)
         elif attempts >= HELD_UP_ATTEMPTS:
             self._hold_up(event, detail)
-        next_try_at = now + min(RETRY_DELAY_S_MAX, 2 ** (attempts - 1))
+        next_try_at = now + min(longest_s, 2 ** min(attempts - 1, 30))
         log.info("webhook.put_off", event_id=event.id, attempts=attempts, detail=detail)
         statement = webhook_events.again(
             event.id, attempts=attempts, next_try_at=next_try_at, detail=detail, now=now

@@ -27,7 +27,8 @@ from store.webhook_events import Outcome, WebhookEvent
 
 #: Signatures of one event that are looked at. A block in which more pay us is for the sweep.
 LOOKS_MAX: Final = 200
-#: Bytes of a body that are read without a thread of their own.
+#: Bytes of a body that are read without a thread of their own. Larger ones are read one by one:
+#: read, a body may take twenty times its size, and threads would not be faster.
 INLINE_BYTES_MAX: Final = 64 * 1024
 
 
@@ -56,6 +57,7 @@ class Notices:
         self._live = live
         self._watch_key = watch_key
         self._clock = clock
+        self._large = asyncio.Lock()
 
     async def handle(self, event: WebhookEvent) -> Outcome:
         """Looks at what the event mentions of ours, and says which payments that was about.
@@ -67,7 +69,7 @@ class Notices:
             Conflict: the payments changed meanwhile.
         """
         try:
-            notice = await _read(event.body)
+            notice = await self._read(event.body)
         except InvalidInput as error:
             return Outcome(verdict=WebhookVerdict.REFUSED, detail=str(error))
         ours = await self._ours(notice.mentions, event.source)
@@ -85,6 +87,12 @@ class Notices:
         detail = f"transactions looked at: {len(looked_at)}{remark}"
         return Outcome(verdict=WebhookVerdict.DONE, detail=detail, payment_ids=ids)
 
+    async def _read(self, body: bytes) -> Notice:
+        if len(body) <= INLINE_BYTES_MAX:
+            return read_notice(body)
+        async with self._large:
+            return await asyncio.to_thread(read_notice, body)  # everybody else goes on meanwhile
+
     async def _ours(self, mentions: Sequence[Mention], source: WebhookSource) -> list[Mention]:
         """Those that are worth a look, in the order of the body."""
         keys = {key for mention in mentions for key in mention.accounts}
@@ -96,12 +104,6 @@ class Notices:
             for mention in mentions
             if not known.isdisjoint(mention.accounts) or (takes_bare and not mention.accounts)
         ]
-
-
-async def _read(body: bytes) -> Notice:
-    if len(body) <= INLINE_BYTES_MAX:
-        return read_notice(body)
-    return await asyncio.to_thread(read_notice, body)  # everybody else goes on meanwhile
 
 
 def _reason(unread: Sequence[Unread], looks: int) -> str:

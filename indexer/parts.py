@@ -9,7 +9,8 @@ from typing import Final, NoReturn, Protocol
 import structlog
 
 from api.wakeups import Wakeups
-from indexer.cards import Acquirer, Cards
+from indexer.callbacks import Callbacks
+from indexer.charging import Acquirer, Charging
 from indexer.cluster import SameCluster
 from indexer.core.standard_webhooks import SigningKey
 from indexer.core.types import WebhookSource
@@ -17,6 +18,7 @@ from indexer.deliveries import Deliveries
 from indexer.errors import StoreUnavailable
 from indexer.helius import Upkeep
 from indexer.inbox import Inbox
+from indexer.inquiries import Inquiries
 from indexer.live import Live
 from indexer.notices import Notices
 from indexer.parked import Parked
@@ -195,7 +197,7 @@ class Indexer:
         yield _gauge("axiom_doorbells_waiting", len(self._doorbells))
         yield _counter("axiom_reference_checks_total", self._references.checks)
         yield _counter("axiom_found_by_reference_alone_total", self._references.found_alone)
-        if isinstance(cards := self._options.get("cards"), Cards):
+        if isinstance(cards := self._options.get("cards"), Inquiries):
             yield _counter("axiom_card_checks_total", cards.checks, outcome="answered")
             yield _counter("axiom_card_checks_total", cards.failed_checks, outcome="failed")
 
@@ -227,14 +229,14 @@ class Indexer:
         if acquirer is None or (pins := settings.paymob_pins) is None:
             return {}
         database, clock, wakeups = self._database, self._clock, self._wakeups
-        cards = Cards(
-            database, acquirer, pins=pins, clock=clock, wake=wakeups.wake, draw=self._draw
-        )
+        charging = Charging(database, clock=clock, wake=wakeups.wake)
+        inquiries = Inquiries(database, acquirer, charging, clock=clock, draw=self._draw)
+        callbacks = Callbacks(database, acquirer, charging, pins=pins, clock=clock)
         # An inbox by itself: cards are taken also while nobody says which cluster this is.
-        callbacks = Inbox(
-            database, {WebhookSource.PAYMOB: cards.handle}, clock=clock, wait=wakeups.wait
+        inbox = Inbox(
+            database, {WebhookSource.PAYMOB: callbacks.handle}, clock=clock, wait=wakeups.wait
         )
-        return {"cards": cards, "callbacks": callbacks}
+        return {"cards": inquiries, "callbacks": inbox}
 
     def _of_helius(
         self, settings: Settings, helius: Helius | None, watch_key: str

@@ -115,6 +115,9 @@ CREATE TABLE webhook_attempts (
     PRIMARY KEY (delivery_id, number)
 ) STRICT, WITHOUT ROWID;
 
+-- What happened since, for a receiver that was away.
+CREATE INDEX events_by_age ON events (created_at);
+
 -- An event and its deliveries are one write, whoever writes the event.
 CREATE TRIGGER events_are_delivered
 AFTER INSERT ON events

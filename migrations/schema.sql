@@ -139,6 +139,8 @@ CREATE TABLE events (
     UNIQUE (payment_id, version, ordinal)
 ) STRICT;
 
+CREATE INDEX events_by_age ON events (created_at);
+
 CREATE UNIQUE INDEX events_once ON events (payment_id, type)
     WHERE type IN ('payment.created', 'payment.settled', 'payment.expired', 'payment.canceled',
                    'payment.failed', 'payment.refunded');

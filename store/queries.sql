@@ -1092,7 +1092,7 @@ INSERT INTO webhook_deliveries (
     endpoint_id, event_seq, payment_id, next_try_at, created_at, asked_at
 )
 SELECT endpoint.id, event.seq, event.payment_id, ?3, ?3, ?3
-FROM webhook_endpoints AS endpoint JOIN events AS event
+FROM webhook_endpoints AS endpoint JOIN events AS event INDEXED BY events_by_age
 WHERE endpoint.id = ?1 AND endpoint.state = 'enabled' AND event.created_at >= ?2 AND (
     endpoint.event_types = '[]'
     OR EXISTS (SELECT 1 FROM json_each(endpoint.event_types) WHERE value = event.type)

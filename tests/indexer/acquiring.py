@@ -16,12 +16,14 @@ from typing import Any
 
 from api import cards as creation
 from api.wakeups import Wakeups
-from indexer.cards import Cards
+from indexer.callbacks import Callbacks
+from indexer.charging import Charging
 from indexer.core import paymob
 from indexer.core.card_creation import Customer
 from indexer.core.payment import CardPayment
 from indexer.core.paymob import CallbackKind
 from indexer.core.types import WebhookSource
+from indexer.inquiries import Inquiries
 from indexer.sources.paymob import Paymob
 from store import events, migrate, webhook_events
 from store.cards import CardRecord
@@ -39,7 +41,8 @@ class Acquiring:
     database: Database
     fake: FakePaymob
     client: Paymob
-    cards: Cards
+    callbacks: Callbacks
+    inquiries: Inquiries
     clock: Clock
     wakeups: Wakeups
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -80,11 +83,11 @@ class Acquiring:
     async def told(self) -> list[Outcome]:
         """What all callbacks that are held lead to, in their order; they are held no more."""
         held, self.fake.held = self.fake.held, []
-        return [await self.cards.handle(await self.stored(each)) for each in held]
+        return [await self.callbacks.handle(await self.stored(each)) for each in held]
 
     async def check(self, payment: CardPayment) -> CardRecord:
         """Asks Paymob now, whether or not it is due."""
-        await self.cards.check(payment.terms.id)
+        await self.inquiries.check(payment.terms.id)
         return await card(self.database, payment)
 
     async def record(self, payment: CardPayment) -> CardRecord:
@@ -113,5 +116,7 @@ async def acquiring(folder: Path, *, timeout_s: float = 15.0) -> AsyncIterator[A
         fake.holds = True
         client = await stack.enter_async_context(Paymob(fake.account(), timeout_s=timeout_s))
         clock, wakeups = Clock(), Wakeups()
-        cards = Cards(database, client, pins=pins(), clock=clock, wake=wakeups.wake)
-        yield Acquiring(database, fake, client, cards, clock, wakeups)
+        charging = Charging(database, clock=clock, wake=wakeups.wake)
+        callbacks = Callbacks(database, client, charging, pins=pins(), clock=clock)
+        inquiries = Inquiries(database, client, charging, clock=clock)
+        yield Acquiring(database, fake, client, callbacks, inquiries, clock, wakeups)

@@ -1,4 +1,4 @@
-"""A receiver that is away, wants a pause, or is gone, is left alone, and gets all when it is back."""
+"""A receiver that is away, wants a pause or is gone is left alone; who is back gets everything."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -9,7 +9,6 @@ import pytest_asyncio
 
 from indexer import courier as courier_module
 from indexer.core.delivery import GIVE_UP_AFTER_S
-from indexer.core.standard_webhooks import signing_key
 from indexer.courier import AT_ONCE, AWAY_AFTER, BATCH_SIZE, Courier
 from indexer.errors import SourceUnavailable
 from indexer.sources.outside import Reply
@@ -36,7 +35,6 @@ from tests.store.sending import listed, receiver, register, tell
 
 WAITING, DELIVERED, FAILED, DROPPED = DeliveryState
 DEAD = SourceUnavailable("no connection: Connection refused")
-OTHER_KEY = signing_key("a signing key that was not there before")
 
 
 @pytest_asyncio.fixture
@@ -49,7 +47,6 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier_module, "PAUSE_S", 0.01)
     monkeypatch.setattr(courier_module, "PROBE_PAUSE_S_MIN", 0.01)
     monkeypatch.setattr(courier_module, "PROBE_PAUSE_S_MAX", 0.02)
 

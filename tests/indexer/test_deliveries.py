@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -26,7 +27,7 @@ from store.deliveries import DeliveryState
 from store.migrate import migrate
 from store.queries import QUERIES
 from tests.builders import NOW
-from tests.indexer.posting import PATIENCE_S, secret, until
+from tests.indexer.posting import PATIENCE_S, Script, secret, until
 from tests.servers.receiver import Answer, Receiver, hangs, hangs_up
 from tests.store.sending import KEY, listed, register, tell
 
@@ -325,6 +326,54 @@ async def test_a_signing_key_that_is_gone_is_a_problem_of_one_receiver(
 
             await database.write(webhook_endpoints.disable(orphan, "said why", NOW))
             await until(lambda: deliveries.problem is None)
+
+
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+async def test_wherever_it_is_stopped_the_next_one_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, is_before: bool
+) -> None:
+    """Stopped once at each step: before it reads, writes or posts, or after it did."""
+    id_ = await register(database)
+    await tell(database, 1, 2, count=20)
+    script, steps, stop_at = Script(), 0, 0
+    read, write, post = database.read, database.write, script.post
+    work: asyncio.Task[NoReturn] | None = None
+
+    def around(step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def stepping(*arguments: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            is_last = steps == stop_at
+            if is_last and is_before and work is not None:
+                work.cancel()
+            result = await step(*arguments)
+            if is_last and work is not None:
+                work.cancel()
+            return result
+
+        return stepping
+
+    monkeypatch.setattr(database, "read", around(read))
+    monkeypatch.setattr(database, "write", around(write))
+    monkeypatch.setattr(script, "post", around(post))
+    left = 40
+    while left:
+        steps, stop_at = 0, stop_at + 1
+        deliveries = Deliveries(
+            database, script, [KEY], clock=lambda: NOW, wait=Wakeups().wait, draw=lambda: 0.0
+        )
+        work = asyncio.create_task(deliveries.run())
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait({work})
+        assert work.cancelled()
+        work = None
+        left = sum(each.state is WAITING for each in await listed(database, id_))
+
+    assert {each.state for each in await listed(database, id_)} == {DELIVERED}
+    first = dict.fromkeys(script.places)
+    for number in (1, 2):
+        assert [version for of, version in first if of == number] == [*range(1, 21)]
+    assert stop_at > 8, "it was stopped at many different steps"
 
 
 async def test_a_store_that_cannot_be_read_is_a_problem_until_it_can(

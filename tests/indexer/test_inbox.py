@@ -18,7 +18,15 @@ from indexer.errors import (
     StoreBroken,
     StoreUnavailable,
 )
-from indexer.inbox import AT_ONCE, ATTEMPTS_MAX, HELD_UP_ATTEMPTS, Handler, Inbox, Later
+from indexer.inbox import (
+    AT_ONCE,
+    ATTEMPTS_MAX,
+    HELD_UP_ATTEMPTS,
+    HELD_UP_ATTEMPTS_MAX,
+    Handler,
+    Inbox,
+    Later,
+)
 from store import webhook_events
 from store.database import Database, Rows, Statement, open_database
 from store.migrate import migrate
@@ -282,6 +290,21 @@ async def test_it_is_given_up_after_minutes_of_growing_pauses(
     assert len(told.seen) == event.attempts == ATTEMPTS_MAX
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     assert 120 <= clock.now - begun <= 300
+
+
+async def test_what_others_hold_up_is_tried_for_a_day(database: Database, clock: Clock) -> None:
+    away = SourceUnavailable("no answer")
+    told = Told(*[away] * HELD_UP_ATTEMPTS_MAX)
+    event_id = await arrive(database, now=NOW)
+    begun = clock.now
+    async with running(database, {HELIUS: told}, clock), asyncio.timeout(PATIENCE_S):
+        while (event := await event_of(database, event_id)).verdict is WAITING:
+            assert event.next_try_at is not None
+            clock.now = max(clock.now, event.next_try_at)
+            await asyncio.sleep(0.005)
+
+    assert (event.verdict, event.attempts) == (FAILED, HELD_UP_ATTEMPTS_MAX)
+    assert 80_000 <= clock.now - begun <= 90_000
 
 
 async def test_what_holds_events_up_for_long_is_told_until_it_is_over(

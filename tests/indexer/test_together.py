@@ -45,8 +45,8 @@ async def test_several_failures_are_the_first_of_them() -> None:
     async def work(error: Exception) -> None:
         raise error
 
+    failures = [SourceUnavailable("1"), StoreUnavailable("2")]
     with pytest.raises(SourceUnavailable, match="1"):
-        failures = [SourceUnavailable("1"), StoreUnavailable("2")]
         await together(failures, work, expected=EXPECTED, name="work")
 
 

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlencode
 import aiohttp
 import pytest
 
-from indexer import cards as cards_module, daemon
+from indexer import daemon, inquiries
 from indexer.core.types import WebhookVerdict
 from indexer.settings import Settings
 from store import events, migrate, webhook_events
@@ -145,7 +145,7 @@ class Shop:
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("INTERVAL_S", "PAUSE_S", "AWAY_PAUSE_S_MAX"):
-        monkeypatch.setattr(cards_module, name, 0.05)
+        monkeypatch.setattr(inquiries, name, 0.05)
 
 
 async def test_a_callback_settles_it(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ async def test_nobody_pays_and_it_expires(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
         assert await shop.status(payment) == "pending", "nobody has answered yet"
         shop.fake.heal()
-        shop.clock.now += cards_module.FAILED_PAUSE_S
+        shop.clock.now += inquiries.FAILED_PAUSE_S
         await shop.until(payment, "expired")
         assert await shop.events(payment) == ["created", "expired"]
 

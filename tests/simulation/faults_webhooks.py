@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from indexer.cards import Cards
+from indexer.callbacks import Callbacks
 from indexer.charging import Charging
 from indexer.core import card, charge, delivery
 from indexer.courier import Courier
 from indexer.inbox import Inbox
+from indexer.inquiries import Inquiries
 from indexer.live import Live
 from indexer.notices import Notices
 from tests.simulation.planting import Edit, Fault, Kind
@@ -123,7 +124,7 @@ INBOX_FAULTS: Final[Sequence[Fault]] = (
     _one(
         "a webhook that was put off fails at once",
         where=Inbox._put_off,
-        old="if attempts >= ATTEMPTS_MAX:",
+        old="if attempts >= most:",
         new="if attempts >= 1:",
         world=_with_nulls,
     ),
@@ -143,13 +144,13 @@ SHOP_FAULTS: Final[Sequence[Fault]] = (
         name="the payment of a callback is the one that it names",
         edits=(
             Edit(
-                where=Cards.handle,
+                where=Callbacks.handle,
                 old="record = await cards.by_order(self._database, news.order_id)",
                 new="""record = await cards.get(
             self._database, (news.reference or "").partition("-")[0]
         )""",
             ),
-            Edit(where=Cards.handle, old="await self._check(record, news)", new="pass"),
+            Edit(where=Callbacks.handle, old="await self._check(record, news)", new="pass"),
         ),
         world=_with_forged_callbacks,
     ),
@@ -169,14 +170,14 @@ SHOP_FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "whoever was charged last was charged alone",
-        where=Cards.check,
+        where=Inquiries.check,
         old="told += await self._singly(record, {news.id for news in told})",
         new="",
         world=_with_callbacks,
     ),
     _one(
         "no answer is as good as none to tell of",
-        where=Cards.check,
+        where=Inquiries.check,
         old="answer = await self._acquirer.inquire(order_id=order.order_id)",
         new="""try:
                     answer = await self._acquirer.inquire(order_id=order.order_id)
@@ -186,7 +187,7 @@ SHOP_FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "an answer is complete up to when it came",
-        where=Cards.check,
+        where=Inquiries.check,
         old="complete_to=asked_at",
         new="complete_to=int(self._clock()) + 60",
         world=_without_callbacks,

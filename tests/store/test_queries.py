@@ -30,6 +30,7 @@ COUNTS = {
     "payments_in_review_count",
     "webhook_event_counts",
     "webhook_deliveries_counts",
+    "charge_counts",
 }
 #: An audit looks at every event once: that is what it is for.
 WHOLE = {"audit_log", "audit_log_holes"}

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from indexer import cards as cards_module
+from indexer import callbacks
 from indexer.core import events, settle
 from indexer.core.paymob import CallbackKind
 from indexer.core.types import ChargeState, Status, WebhookVerdict
-from indexer.errors import Conflict, SourceError
+from indexer.errors import SourceError
+from indexer.inbox import Later
 from store import everything
 from store.database import Statement
 from tests.builders import NOW
@@ -64,7 +65,7 @@ async def test_the_time_of_a_callback_is_when_it_came_not_when_it_is_handled(
         event = await it.stored(it.fake.held.pop())
         it.clock.now = EXPIRES_AT + GRACE_S + 999
 
-        await it.cards.handle(event)
+        await it.callbacks.handle(event)
 
         state = (await it.record(payment)).payment.state
         assert (state.status, state.late, state.settled_at) == (Status.SETTLED, False, NOW)
@@ -132,7 +133,7 @@ async def test_a_redirect_is_as_good_as_a_callback(tmp_path: Path) -> None:
         charge = await it.fake.pay(payment.terms.id)
         body = it.fake.redirect_query(charge).encode()
 
-        outcome = await it.cards.handle(await it.event(CallbackKind.REDIRECT, body))
+        outcome = await it.callbacks.handle(await it.event(CallbackKind.REDIRECT, body))
 
         assert outcome.verdict is WebhookVerdict.DONE
         assert await it.status(payment) == Status.SETTLED
@@ -142,11 +143,11 @@ async def test_a_payment_is_never_found_by_what_is_not_signed(tmp_path: Path) ->
     """The order is that of one payment, and says that it is that of another."""
     async with acquiring(tmp_path) as it:
         cheap, dear = await it.expect(amount=100), await it.expect(amount=999_999)
-        await it.cards.check(cheap.terms.id)
+        await it.inquiries.check(cheap.terms.id)
         await it.fake.pay(cheap.terms.id)
         forged = changed(it.fake.held.pop(), order__merchant_order_id=dear.terms.id)
 
-        outcome = await it.cards.handle(await it.stored(forged))
+        outcome = await it.callbacks.handle(await it.stored(forged))
 
         assert outcome.verdict is WebhookVerdict.REFUSED
         assert outcome.payment_ids == (cheap.terms.id,)
@@ -175,7 +176,7 @@ async def test_what_is_not_about_this_deployment_is_refused(
         payment = await it.expect()
         await it.fake.pay(payment.terms.id)
 
-        outcome = await it.cards.handle(await it.stored(changed(it.fake.held.pop(), **fields)))
+        outcome = await it.callbacks.handle(await it.stored(changed(it.fake.held.pop(), **fields)))
 
         assert outcome.verdict is WebhookVerdict.REFUSED
         assert named in (outcome.detail or "")
@@ -188,7 +189,7 @@ async def test_a_body_that_is_none_is_refused(
     tmp_path: Path, kind: CallbackKind, body: bytes
 ) -> None:
     async with acquiring(tmp_path) as it:
-        outcome = await it.cards.handle(await it.event(kind, body))
+        outcome = await it.callbacks.handle(await it.event(kind, body))
 
         assert outcome.verdict is WebhookVerdict.REFUSED
 
@@ -202,11 +203,11 @@ async def test_an_order_that_nobody_knows_is_looked_for_again_and_then_refused(
         await it.fake.pay(payment.terms.id)
         strange = changed(it.fake.held.pop(), order__id=99)
 
-        for attempts in range(cards_module.UNKNOWN_TRIES):
-            with pytest.raises(Conflict):
-                await it.cards.handle(await it.stored(strange, attempts=attempts))
-        outcome = await it.cards.handle(
-            await it.stored(strange, attempts=cards_module.UNKNOWN_TRIES)
+        for attempts in range(callbacks.UNKNOWN_TRIES):
+            with pytest.raises(Later):
+                await it.callbacks.handle(await it.stored(strange, attempts=attempts))
+        outcome = await it.callbacks.handle(
+            await it.stored(strange, attempts=callbacks.UNKNOWN_TRIES)
         )
 
         assert (outcome.verdict, outcome.payment_ids) == (WebhookVerdict.REFUSED, ())
@@ -225,7 +226,7 @@ async def test_a_charge_that_changes_its_amount_or_its_payment_is_refused(tmp_pa
             changed(first, amount_cents=1, pending=False, success=True),
             changed(second, id=charge, pending=False, success=True),
         ):
-            outcome = await it.cards.handle(await it.stored(forged))
+            outcome = await it.callbacks.handle(await it.stored(forged))
             assert outcome.verdict is WebhookVerdict.REFUSED
 
         assert await it.status(one) == Status.PROCESSING
@@ -341,7 +342,7 @@ async def test_many_callbacks_at_once_lose_nothing(tmp_path: Path) -> None:
         await it.fake.pay(payment.terms.id)
         stored = [await it.stored(each) for each in it.fake.held * 2]
 
-        await asyncio.gather(*(it.cards.handle(event) for event in stored))
+        await asyncio.gather(*(it.callbacks.handle(event) for event in stored))
 
         record = await it.record(payment)
         assert len(record.charges) == 5
