@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 from starlette.applications import Starlette
@@ -28,7 +29,6 @@ from api.routes import CALLS
 from api.shell import FailSafe, Shell
 from api.tally import Tally
 from api.wakeups import Wakeups
-from indexer.core.creation import Policy
 from indexer.core.standard_webhooks import SigningKey
 from indexer.settings import Settings
 from store.database import Database
@@ -57,14 +57,8 @@ def create_app(
         cards: makes orders that are paid by card; None: no payments by card.
         signing_keys: what the secrets of receivers are derived from, the first one for new ones.
     """
-    policy = Policy(
-        recipient=settings.recipient,
-        tokens=settings.tokens,
-        expires_in_s=settings.expires_in_s,
-        grace_s=settings.late_grace_s,
-        watch_key=watch_key,
-        currency=None if cards is None else settings.paymob_currency,
-    )
+    currency = None if cards is None else settings.paymob_currency
+    policy = replace(settings.policy(watch_key), currency=currency)
     mints = [mint for mint in settings.tokens.values() if mint is not None]
     requests = Requests()
     app = Starlette(

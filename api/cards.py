@@ -14,19 +14,15 @@ Source: Paymob, "Intention API", which knows no idempotency key.
 """
 
 import asyncio
-import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, Protocol
 
-import msgspec
-
 from api.errors import FieldError, Problem, invalid, unavailable
-from api.idempotency import Effect
 from api.limits import CARD_ORDERS_MAX, CARD_RETRY_AFTER_S, CARD_TIMEOUT_S
-from api.presentation import payment_body
+from api.offers import Made, fresh_id
 from api.schema import CUSTOMER_FIELDS
-from indexer.core import card_creation, card_schedule, creation, events
+from indexer.core import card_creation, card_schedule, events
 from indexer.core.card_creation import Customer
 from indexer.core.charge import ChargeNews
 from indexer.core.creation import NewPayment, Policy
@@ -41,7 +37,6 @@ from store.database import Statement
 
 log = get_logger(__name__)
 
-_ID_BYTES: Final = 16
 _FIELD_CHARS_SHOWN: Final = 64
 
 #: What an acquirer answers when the values are at fault, and not the account.
@@ -62,8 +57,8 @@ class CardDesk(Protocol):
 
 async def prepare(
     desk: CardDesk | None, policy: Policy, asked: NewPayment, customer: Customer, *, now: int
-) -> Effect:
-    """The payment that was asked for, with an order that can be paid, ready to be stored.
+) -> Made:
+    """The payment by card that was asked for over HTTP; `make`, with its errors as problems.
 
     Args:
         desk: makes the order; None: payments by card are not set up.
@@ -78,32 +73,43 @@ async def prepare(
     """
     if desk is None:
         raise invalid(FieldError("provider", '"paymob" is not set up here'))
-    payment = card_creation.create(
-        asked, policy, id=creation.payment_id(secrets.token_bytes(_ID_BYTES)), now=now
-    )
-    card_creation.check_customer(customer)
+    id_ = fresh_id()
     try:
         async with asyncio.timeout(CARD_TIMEOUT_S):
-            orders = await orders_for(desk, payment, customer)
+            return await make(desk, policy, asked, customer, id=id_, now=now)
     except TimeoutError:
-        log.warning("cards.too_slow", payment_id=payment.terms.id)
+        log.warning("cards.too_slow", payment_id=id_)
         raise away() from None
     except SourceUnavailable as error:
-        log.warning("cards.unavailable", payment_id=payment.terms.id, error=str(error))
+        log.warning("cards.unavailable", payment_id=id_, error=str(error))
         raise away(error.retry_after_s) from error
     except SourceRejected as error:
-        log.error("cards.refused", payment_id=payment.terms.id, error=str(error))
+        log.error("cards.refused", payment_id=id_, error=str(error))
         raise _refused(error) from error
-    record = CardRecord(payment, orders)
-    return Effect(
-        statements=statements(record, now),
-        status=201,
-        headers={
-            "Content-Type": "application/json",
-            "Location": f"/api/pay/{payment.terms.id}",
-        },
-        body=msgspec.json.encode(payment_body(record, private=True)),
-    )
+
+
+async def make(
+    desk: CardDesk, policy: Policy, asked: NewPayment, customer: Customer, *, id: str, now: int
+) -> Made:
+    """The payment by card that was asked for, with an order that can be paid.
+
+    Args:
+        desk: makes the order.
+        policy: what the deployment allows.
+        asked: what the merchant asks for.
+        customer: who will pay, as far as is known.
+        id: of `offers.fresh_id`.
+        now: unix seconds.
+
+    Raises:
+        InvalidInput: names the field.
+        SourceUnavailable: no order could be made for now.
+        SourceRejected: none will be made like this.
+    """
+    payment = card_creation.create(asked, policy, id=id, now=now)
+    card_creation.check_customer(customer)
+    record = CardRecord(payment, await orders_for(desk, payment, customer))
+    return Made(record=record, statements=statements(record, now))
 
 
 def statements(record: CardRecord, now: int) -> list[Statement]:

@@ -4,7 +4,6 @@ A secret is derived, never stored: what the ledger keeps of a registration or a 
 secret was shown, and a repetition derives it once more.
 """
 
-import re
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,7 +21,7 @@ from api.idempotency import Effect, Once, key_of
 from api.payments import json_response
 from api.webhook_presentation import delivery_body, shown, shown_with_secret
 from api.webhook_schema import EndpointPageBody, NewEndpointBody, RotationBody
-from indexer.core import receiver
+from indexer.core import ids, receiver
 from indexer.core.standard_webhooks import SigningKey
 from indexer.errors import Conflict
 from indexer.log import get_logger
@@ -34,8 +33,6 @@ from store.webhook_endpoints import WebhookEndpoint
 log = get_logger(__name__)
 
 _PATH: Final = "/api/webhooks/endpoints"
-_ID: Final = re.compile(r"we_[0-9a-z]{26}", re.ASCII)
-_ID_BYTES: Final = 16
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -69,7 +66,7 @@ async def _prepare(context: Context, asked: NewEndpointBody) -> Effect:
         asked.description,
         private_networks=context.private_networks,
     )
-    id_ = receiver.endpoint_id(secrets.token_bytes(_ID_BYTES))
+    id_ = ids.endpoint_id(secrets.token_bytes(ids.BYTES))
     statement = webhook_endpoints.create(
         id=id_,
         url=wanted.url,
@@ -259,7 +256,7 @@ async def _get(context: Context, endpoint_id: str) -> WebhookEndpoint:
 
 def _id_of(request: Request) -> str:
     endpoint_id = request.path_params["id"]
-    if not isinstance(endpoint_id, str) or not _ID.fullmatch(endpoint_id):
+    if not isinstance(endpoint_id, str) or not ids.ENDPOINT_ID.fullmatch(endpoint_id):
         raise _no_such_endpoint()
     return endpoint_id
 

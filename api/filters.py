@@ -13,6 +13,7 @@ from starlette.datastructures import QueryParams
 from api.errors import FieldError, invalid
 from api.limits import FIELD_ERRORS_MAX, FILTER_LENGTH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from indexer.core.account import is_key
+from indexer.core.ids import PAYMENT_ID
 from indexer.core.types import Status
 from indexer.errors import InvalidInput
 
@@ -23,7 +24,7 @@ Parser = Callable[[str], tuple[str, object]]
 _RFC_3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
-_CURSOR: Final = re.compile(r"(\d{1,12}):(pay_[0-9a-z]{26})", re.ASCII)
+_CURSOR: Final = re.compile(rf"(\d{{1,12}}):({PAYMENT_ID.pattern})", re.ASCII)
 _LIMIT: Final = re.compile(r"\d{1,3}", re.ASCII)
 
 

@@ -82,6 +82,10 @@ OPEN_FILES: Final = 65_536
 #: A client that acknowledges nothing for so long is gone, whatever it is sent.
 UNACKNOWLEDGED_MS_MAX: Final = 60_000
 KEEP_ALIVE_S: Final = 30
+#: The first line and the headers of a request, beyond the piece in which they begin; and how long
+#: they may take.
+HEAD_BYTES_MAX: Final = 64 * 1024
+HEAD_TIMEOUT_S: Final = 15.0
 SHUTDOWN_TIMEOUT_S: Final = 1
 
 # Webhooks that come in.

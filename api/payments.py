@@ -4,8 +4,6 @@ Nothing is answered before it is durable: the payment, its event and the answer 
 idempotency key are one write.
 """
 
-import re
-import secrets
 from functools import partial
 from typing import Final
 
@@ -13,31 +11,27 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import cards, filters
+from api import cards, filters, offers
 from api.body import decode, read_json_body
 from api.context import Context
 from api.errors import FieldError, Problem, invalid, unavailable
 from api.idempotency import Effect, Once, key_of
-from api.limits import CANCEL_TRIES_MAX, STORE_RETRY_AFTER_S
+from api.limits import STORE_RETRY_AFTER_S
+from api.offers import Made
 from api.presentation import payment_body, url_to_pay
 from api.schema import NewPaymentBody, PageBody
-from indexer.core import creation, events, settle
 from indexer.core.creation import NewPayment
-from indexer.core.payment import AnyPayment
+from indexer.core.ids import PAYMENT_ID
 from indexer.core.types import Provider, Status
 from indexer.errors import Conflict
 from indexer.log import get_logger
-from store import everything, payments
+from store import everything
 from store.everything import AnyRecord
 from store.keys import ApiKey
-from store.payments import Record
 
 
 log = get_logger(__name__)
 
-_ID: Final = re.compile(r"pay_[0-9a-z]{26}", re.ASCII)
-_ID_BYTES: Final = 16
-_REFERENCE_BYTES: Final = 32
 _CREATE_ROUTE: Final = "POST /api/pay"
 
 #: The policy of a picture: nothing in it is executed or fetched, whatever it says.
@@ -74,37 +68,23 @@ async def _prepare(context: Context, raw: bytes) -> Effect:
     asked = _asked(body)
     if body.provider == Provider.PAYMOB:
         customer = cards.customer_of(body.customer)
-        return await cards.prepare(context.cards, context.policy, asked, customer, now=context.now)
+        desk, policy = context.cards, context.policy
+        return _effect(await cards.prepare(desk, policy, asked, customer, now=context.now))
     if body.customer is not None:
         raise invalid(FieldError("customer", "is for payments by card: leave it out"))
-    return await _prepare_on_chain(context, asked)
+    return _effect(await offers.make(context.accounts, context.policy, asked, clock=context.clock))
 
 
-async def _prepare_on_chain(context: Context, asked: NewPayment) -> Effect:
-    keys = creation.keys_to_read(asked, context.policy)
-    accounts = await context.accounts.read(keys)
-    rent_exempt_minimum = await context.accounts.rent_exempt_minimum()
-    now = context.now
-    payment, warnings = creation.create(
-        asked,
-        context.policy,
-        accounts,
-        rent_exempt_minimum=rent_exempt_minimum,
-        id=creation.payment_id(secrets.token_bytes(_ID_BYTES)),
-        fresh_reference=creation.reference(secrets.token_bytes(_REFERENCE_BYTES)),
-        now=now,
-    )
-    body = payment_body(Record(payment=payment), private=True)
-    for warning in warnings:
-        log.warning("payment.warning", payment_id=payment.terms.id, warning=warning)
+def _effect(made: Made) -> Effect:
+    """What is stored, and the answer to its idempotency key."""
+    payment_id = made.record.payment.terms.id
+    for warning in made.warnings:
+        log.warning("payment.warning", payment_id=payment_id, warning=warning)
     return Effect(
-        statements=payments.insert(payment, events.created(payment, now)),
+        statements=made.statements,
         status=201,
-        headers={
-            "Content-Type": "application/json",
-            "Location": f"/api/pay/{payment.terms.id}",
-        },
-        body=msgspec.json.encode(body),
+        headers={"Content-Type": "application/json", "Location": f"/api/pay/{payment_id}"},
+        body=msgspec.json.encode(payment_body(made.record, private=True)),
     )
 
 
@@ -153,7 +133,7 @@ def payment_id_of(request: Request) -> str:
         Problem: 404, it has not.
     """
     payment_id = request.path_params["id"]
-    if not isinstance(payment_id, str) or not _ID.fullmatch(payment_id):
+    if not isinstance(payment_id, str) or not PAYMENT_ID.fullmatch(payment_id):
         raise no_such_payment()
     return payment_id
 
@@ -187,35 +167,24 @@ async def listing(context: Context, request: Request, _key: ApiKey | None) -> Re
 
 async def cancel(context: Context, request: Request, _key: ApiKey | None) -> Response:
     """Takes the offer back, while nobody has begun to pay. A repetition changes nothing."""
-    for _ in range(CANCEL_TRIES_MAX):
-        record = await find(context, request)
-        if record.payment.state.status is Status.CANCELED:
-            return json_response(payment_body(record, private=True))
-        canceled = _canceled(record, context.now)
-        batch = everything.save(
-            record,
-            canceled,
-            events=events.of_change(record.payment, canceled, context.now),
-            now=context.now,
-        )
-        try:
-            await context.database.write(batch)
-        except Conflict:
-            continue  # it has changed since it was read: decide anew
-        context.wakeups.wake()
-        log.info("payment.canceled", payment_id=canceled.terms.id, version=canceled.version)
-        after = everything.changed(record, canceled)
-        return json_response(payment_body(after, private=True))
-    raise unavailable("payment_busy", "the payment kept changing; try again", STORE_RETRY_AFTER_S)
-
-
-def _canceled(record: AnyRecord, now: int) -> AnyPayment:
+    payment_id = payment_id_of(request)
+    try:
+        taken_back = await offers.take_back(context.database, payment_id, clock=context.clock)
+    except Conflict:
+        detail = "the payment kept changing; try again"
+        raise unavailable("payment_busy", detail, STORE_RETRY_AFTER_S) from None
+    if taken_back is None:
+        raise no_such_payment()
+    record, is_new = taken_back
     status = record.payment.state.status
-    if status is not Status.PENDING:
+    if status is not Status.CANCELED:
         raise Problem(
             409, "not_cancelable", f"only a pending payment can be canceled, this one is {status}"
         )
-    return settle.cancel(record.payment, now, decided=record.decided)
+    if is_new:
+        context.wakeups.wake()
+        log.info("payment.canceled", payment_id=payment_id, version=record.payment.version)
+    return json_response(payment_body(record, private=True))
 
 
 async def qr_svg(context: Context, request: Request, _key: ApiKey | None) -> Response:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 import uvicorn
 from starlette.applications import Starlette
 
+from api.connection import Connection
 from api.limits import (
     BACKLOG,
     KEEP_ALIVE_S,
@@ -141,6 +142,7 @@ async def serve_on(
 def _config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=Connection,
         access_log=False,
         log_config=None,
         lifespan="off",

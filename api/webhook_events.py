@@ -17,6 +17,7 @@ from api.limits import PAGE_SIZE_DEFAULT
 from api.payments import json_response
 from api.webhook_schema import WebhookEventBody, WebhookEventPageBody
 from indexer.core.events import format_time
+from indexer.core.ids import PAYMENT_ID
 from indexer.core.types import WebhookSource, WebhookVerdict
 from indexer.errors import InvalidInput
 from indexer.log import get_logger
@@ -30,7 +31,6 @@ log = get_logger(__name__)
 _PREFIX: Final = "whe_"
 #: At most 18 digits: every number with as many fits into a column.
 _ID: Final = re.compile(rf"{_PREFIX}([1-9][0-9]{{0,17}})", re.ASCII)
-_PAYMENT_ID: Final = re.compile(r"pay_[0-9a-z]{26}", re.ASCII)
 
 
 async def listing(context: Context, request: Request, _key: ApiKey | None) -> Response:
@@ -137,7 +137,7 @@ def _until(text: str) -> tuple[str, int]:
 
 
 def _payment(text: str) -> tuple[str, str]:
-    if not _PAYMENT_ID.fullmatch(text):
+    if not PAYMENT_ID.fullmatch(text):
         raise InvalidInput("payment", "must be the id of a payment: pay_ and 26 characters")
     return "payment_id", text
 

@@ -28,7 +28,7 @@ import uvloop
 from aiohttp import web
 
 from api.wakeups import Wakeups
-from indexer.core import creation, events as published
+from indexer.core import creation, events as published, ids
 from indexer.core.creation import NewPayment, Policy
 from indexer.core.events import Event
 from indexer.core.payment import Payment
@@ -135,7 +135,7 @@ def _payments(now: int) -> list[tuple[Payment, list[Event]]]:
             policy,
             {recipient: None},
             rent_exempt_minimum=0,
-            id=creation.payment_id(number.to_bytes(16, "big")),
+            id=ids.payment_id(number.to_bytes(16, "big")),
             fresh_reference=creation.reference(number.to_bytes(32, "big")),
             now=now,
         )

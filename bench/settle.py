@@ -22,7 +22,7 @@ import aiohttp
 import structlog
 import uvloop
 
-from indexer.core import creation, events
+from indexer.core import creation, events, ids
 from indexer.core.creation import NewPayment, Policy, solana_pay_url
 from indexer.core.payment import Payment
 from indexer.core.types import Commitment, Status
@@ -88,7 +88,7 @@ async def _create(path: Path, watch_key: str) -> list[Payment]:
             policy,
             {recipient: None},
             rent_exempt_minimum=0,
-            id=creation.payment_id(secrets.token_bytes(16)),
+            id=ids.payment_id(secrets.token_bytes(16)),
             fresh_reference=creation.reference(secrets.token_bytes(32)),
             now=now,
         )

@@ -28,6 +28,9 @@ URL_CHARACTERS: Final = r"A-Za-z0-9\-._~:/?#\[\]@!$&*+=%"
 VALUE_CHARS_MIN: Final = 8
 #: A part of a URL's path or query of this length is a key if there is a digit in it.
 _KEY_CHARS_MIN: Final = 12
+#: Words of this length come in every line: what became of so many of them is remembered.
+_WORD_CHARS_MAX: Final = 32
+_WORDS_MAX: Final = 1_024
 #: How deep a value of a log line is looked into; what lies deeper is hidden as a whole.
 _DEPTH_MAX: Final = 8
 
@@ -96,6 +99,7 @@ class Redactor:
     def __init__(self, values: Iterable[str] = ()) -> None:
         """Knows the values: secrets as they are used."""
         self._values: frozenset[str] = frozenset()
+        self._words: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
         self.add(values)
 
@@ -106,9 +110,19 @@ class Redactor:
         # The longest first: one may be a part of another.
         longest_first = sorted(written, key=lambda form: (-len(form), form))
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if written else None
+        self._words = {}
 
     def text(self, text: str) -> str:
         """The text without secrets."""
+        if len(text) > _WORD_CHARS_MAX:
+            return self._searched(text)
+        if text not in self._words:
+            if len(self._words) >= _WORDS_MAX:
+                self._words = {}
+            self._words[text] = self._searched(text)
+        return self._words[text]
+
+    def _searched(self, text: str) -> str:
         if self._pattern is not None:
             text = self._pattern.sub(HIDDEN, text)
         return _CARD.sub(lambda match: masked(match[0]), redact(text))

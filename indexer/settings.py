@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from indexer import parsers
-from indexer.core.creation import EXPIRES_IN_S_MAX, EXPIRES_IN_S_MIN
+from indexer.core.creation import EXPIRES_IN_S_MAX, EXPIRES_IN_S_MIN, Policy
 from indexer.core.paymob import Pins
 from indexer.core.types import Currency
 from indexer.environment import PREFIX, Reader, merged, suspicious
@@ -234,6 +234,21 @@ class Settings:
             integration_ids=frozenset(self.paymob_integration_ids),
             owner=self.paymob_owner,
             currency=self.paymob_currency,
+        )
+
+    def policy(self, watch_key: str) -> Policy:
+        """What the deployment allows a payment to be.
+
+        Args:
+            watch_key: base58 of the key that stands beside each payment's reference.
+        """
+        return Policy(
+            recipient=self.recipient,
+            tokens=self.tokens,
+            expires_in_s=self.expires_in_s,
+            grace_s=self.late_grace_s,
+            watch_key=watch_key,
+            currency=self.paymob_currency if self.takes_cards else None,
         )
 
     def secret_values(self) -> Iterator[str]:

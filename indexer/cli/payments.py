@@ -4,21 +4,18 @@ Works on the store, and on the chain or Paymob, directly, with the rules that th
 no server has to run.
 """
 
-import re
-import secrets
 import time
 from argparse import ArgumentTypeError, Namespace
-from typing import Final
 
-from api import cards
+from api import cards, offers
 from api.chain import Accounts
 from api.presentation import payment_body
 from api.schema import CUSTOMER_FIELDS, ChargeBody, PaymentBody
 from indexer.cli.command import Command, CommandFailed, Commands, bounds_of, clock, database_of
 from indexer.cli.output import print_fields, print_json, say
-from indexer.core import card_creation, creation, events, settle
 from indexer.core.card_creation import Customer
-from indexer.core.creation import NewPayment, Policy
+from indexer.core.creation import NewPayment
+from indexer.core.ids import PAYMENT_ID
 from indexer.core.types import Provider, Status
 from indexer.daemon import the_watch_key
 from indexer.errors import Conflict, InvalidInput, StoreUnavailable
@@ -26,18 +23,10 @@ from indexer.settings import Settings
 from indexer.sources.paymob import Paymob
 from indexer.sources.paymob_wire import Account
 from indexer.sources.rpc import Rpc
-from store import everything, payments
-from store.cards import CardRecord
+from store import everything
 from store.database import Database
 from store.everything import AnyRecord
-from store.payments import Record
 
-
-_ID_BYTES: Final = 16
-_REFERENCE_BYTES: Final = 32
-_CANCEL_TRIES_MAX: Final = 5
-
-_ID: Final = re.compile(r"pay_[0-9a-z]{26}", re.ASCII)
 
 _CREATE = """
     Stores a payment and prints it, with the Solana Pay URL to show to the payer, or with the
@@ -140,54 +129,32 @@ async def _create(arguments: Namespace, settings: Settings) -> int:
 
 async def _create_by_card(
     database: Database, settings: Settings, asked: NewPayment, customer: Customer
-) -> CardRecord:
+) -> AnyRecord:
     if not settings.takes_cards:
         raise InvalidInput("--provider", "paymob is not set up: see AXIOM_PAYMOB_… in .env.example")
-    policy, now = await _policy(database, settings), int(clock())
-    id_ = creation.payment_id(secrets.token_bytes(_ID_BYTES))
-    payment = card_creation.create(asked, policy, id=id_, now=now)
-    card_creation.check_customer(customer)
+    policy = settings.policy(await the_watch_key(database, settings))
     async with Paymob(Account.of(settings)) as desk:
-        record = CardRecord(payment, await cards.orders_for(desk, payment, customer))
-    await database.write(cards.statements(record, now))
-    return record
-
-
-async def _create_on_chain(database: Database, settings: Settings, asked: NewPayment) -> Record:
-    policy = await _policy(database, settings)
-    async with Rpc(settings.rpc_urls, bounds=bounds_of(settings)) as rpc:
-        chain = Accounts(rpc, (), time.monotonic)
-        now = int(clock())
-        payment, warnings = creation.create(
-            asked,
-            policy,
-            await chain.read(creation.keys_to_read(asked, policy)),
-            rent_exempt_minimum=await chain.rent_exempt_minimum(),
-            id=creation.payment_id(secrets.token_bytes(_ID_BYTES)),
-            fresh_reference=creation.reference(secrets.token_bytes(_REFERENCE_BYTES)),
-            now=now,
+        made = await cards.make(
+            desk, policy, asked, customer, id=offers.fresh_id(), now=int(clock())
         )
-        try:
-            await database.write(payments.insert(payment, events.created(payment, now)))
-        except Conflict as error:
-            # The id is 128 random bits: what is taken is the reference that was given.
-            raise InvalidInput(
-                "--reference", f"{asked.reference} belongs to another payment already"
-            ) from error
-    for warning in warnings:
+    await database.write(made.statements)
+    return made.record
+
+
+async def _create_on_chain(database: Database, settings: Settings, asked: NewPayment) -> AnyRecord:
+    policy = settings.policy(await the_watch_key(database, settings))
+    async with Rpc(settings.rpc_urls, bounds=bounds_of(settings)) as rpc:
+        made = await offers.make(Accounts(rpc, (), time.monotonic), policy, asked, clock=clock)
+    try:
+        await database.write(made.statements)
+    except Conflict as error:
+        # The id is 128 random bits: what is taken is the reference that was given.
+        raise InvalidInput(
+            "--reference", f"{asked.reference} belongs to another payment already"
+        ) from error
+    for warning in made.warnings:
         say(f"warning: {warning}")
-    return Record(payment=payment)
-
-
-async def _policy(database: Database, settings: Settings) -> Policy:
-    return Policy(
-        recipient=settings.recipient,
-        tokens=settings.tokens,
-        expires_in_s=settings.expires_in_s,
-        grace_s=settings.late_grace_s,
-        watch_key=await the_watch_key(database, settings),
-        currency=settings.paymob_currency if settings.takes_cards else None,
-    )
+    return made.record
 
 
 def _customer(given: dict[str, str]) -> Customer:
@@ -207,25 +174,16 @@ async def _show(arguments: Namespace, settings: Settings) -> int:
 
 async def _cancel(arguments: Namespace, settings: Settings) -> int:
     async with database_of(settings) as database:
-        for _ in range(_CANCEL_TRIES_MAX):
-            record = await _found(database, arguments.id)
-            status, now = record.payment.state.status, int(clock())
-            if status is Status.CANCELED:
-                break
-            if status is not Status.PENDING:
-                raise CommandFailed(
-                    f"{arguments.id} is {status}; only a pending payment can be canceled"
-                )
-            canceled = settle.cancel(record.payment, now, decided=record.decided)
-            change = events.of_change(record.payment, canceled, now)
-            try:
-                await database.write(everything.save(record, canceled, events=change, now=now))
-            except Conflict:
-                continue  # it has changed since it was read: decide anew
-            record = everything.changed(record, canceled)
-            break
-        else:
-            raise StoreUnavailable(f"{arguments.id} kept changing; try again")
+        try:
+            taken_back = await offers.take_back(database, arguments.id, clock=clock)
+        except Conflict as error:
+            raise StoreUnavailable(f"{error}; try again") from error
+    if taken_back is None:
+        raise _no_such_payment(arguments.id)
+    record, _ = taken_back
+    status = record.payment.state.status
+    if status is not Status.CANCELED:
+        raise CommandFailed(f"{arguments.id} is {status}; only a pending payment can be canceled")
     print_record(record, as_json=arguments.json)
     return 0
 
@@ -233,8 +191,12 @@ async def _cancel(arguments: Namespace, settings: Settings) -> int:
 async def _found(database: Database, id_: str) -> AnyRecord:
     record = await everything.get(database, id_)
     if record is None:
-        raise CommandFailed(f"there is no payment {id_}; see `axiompay payments list`")
+        raise _no_such_payment(id_)
     return record
+
+
+def _no_such_payment(id_: str) -> CommandFailed:
+    return CommandFailed(f"there is no payment {id_}; see `axiompay payments list`")
 
 
 def print_record(record: AnyRecord, *, as_json: bool) -> None:
@@ -284,7 +246,7 @@ def _charge_line(charge: ChargeBody, body: PaymentBody) -> str:
 
 def payment_id(text: str) -> str:
     """An argument that has the form of a payment's id."""
-    if not _ID.fullmatch(text):
+    if not PAYMENT_ID.fullmatch(text):
         raise ArgumentTypeError(f"{text!r} is no payment id: pay_ and 26 characters")
     return text
 

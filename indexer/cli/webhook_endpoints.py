@@ -1,6 +1,5 @@
 """`webhooks endpoints`: the receivers of events, for a person at the machine."""
 
-import re
 import secrets
 import sys
 from argparse import ArgumentTypeError, Namespace
@@ -14,7 +13,7 @@ from indexer import keyring
 from indexer.cli import typed
 from indexer.cli.command import Command, CommandFailed, Commands, clock, database_of
 from indexer.cli.output import plain, print_json, print_table, say
-from indexer.core import receiver
+from indexer.core import ids, receiver
 from indexer.core.types import EventType
 from indexer.errors import Conflict, InvariantError
 from indexer.settings import Settings
@@ -22,9 +21,6 @@ from store import deliveries, webhook_endpoints
 from store.database import Database
 from store.webhook_endpoints import WebhookEndpoint
 
-
-_ID: Final = re.compile(r"we_[0-9a-z]{26}", re.ASCII)
-_ID_BYTES: Final = 16
 
 _TYPES: Final = fill(
     f"types: {', '.join(EventType)}",
@@ -119,7 +115,7 @@ def add_to(commands: Commands) -> None:
 
 def endpoint_id(text: str) -> str:
     """An argument that has the form of a receiver's id."""
-    if not _ID.fullmatch(text):
+    if not ids.ENDPOINT_ID.fullmatch(text):
         raise ArgumentTypeError(f"{text!r:.60} is no receiver's id: we_ and 26 characters")
     return text
 
@@ -138,7 +134,7 @@ async def _create(arguments: Namespace, settings: Settings) -> int:
         arguments.description,
         private_networks=settings.webhook_private_networks,
     )
-    id_ = receiver.endpoint_id(secrets.token_bytes(_ID_BYTES))
+    id_ = ids.endpoint_id(secrets.token_bytes(ids.BYTES))
     async with database_of(settings) as database:
         keys = keyring.load(settings)
         statement = webhook_endpoints.create(

@@ -69,7 +69,7 @@ def create(request: NewPayment, policy: Policy, *, id: str, now: int) -> CardPay
     Args:
         request: what the merchant asks for.
         policy: what the deployment allows.
-        id: a new `payment_id`.
+        id: a new one, of `ids.payment_id`.
         now: unix seconds.
 
     Raises:

@@ -41,9 +41,6 @@ EXPIRES_IN_S_MIN: Final = 1
 #: A quote older than a week is no quote; a watched payment costs work for as long as it is open.
 EXPIRES_IN_S_MAX: Final = 7 * 24 * 60 * 60
 
-_CROCKFORD_BASE32: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_ID_BYTES: Final = 16
-_ID_CHARS: Final = 26
 _KEY_BYTES: Final = 32
 _SHOWN_CHARS_MAX: Final = 60
 
@@ -131,7 +128,7 @@ def create(
         policy: what the deployment allows.
         accounts: what the chain says of each of `keys_to_read`; None: there is no account.
         rent_exempt_minimum: lamports that an account without data must hold.
-        id: a new `payment_id`.
+        id: a new one, of `ids.payment_id`.
         fresh_reference: a new `reference`, for a request that brings none.
         now: unix seconds.
 
@@ -195,15 +192,6 @@ def solana_pay_url(payment: Payment) -> str:
             memo=payment.memo,
         )
     )
-
-
-def payment_id(random_bytes: bytes) -> str:
-    """`pay_` and 26 characters that nobody can guess, out of 16 random bytes."""
-    if len(random_bytes) != _ID_BYTES:
-        raise InvariantError(f"a payment's id takes {_ID_BYTES} bytes, not {len(random_bytes)}")
-    number = int.from_bytes(random_bytes, "big")
-    digits = [_CROCKFORD_BASE32[number >> 5 * place & 31] for place in range(_ID_CHARS - 1, -1, -1)]
-    return "pay_" + "".join(digits)
 
 
 def reference(random_bytes: bytes) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from indexer.core.addresses import Networks, is_public, literal, may_reach
 from indexer.core.texts import check_line
 from indexer.core.types import EventType
-from indexer.errors import InvalidInput, InvariantError
+from indexer.errors import InvalidInput
 
 
 #: Receivers that a deployment may have: every event is written once for each of them.
@@ -25,10 +25,6 @@ DESCRIPTION_CHARS_MAX: Final = 200
 #: How long the secret before a rotation signs too, unless it is said: a working day and more.
 OVERLAP_S_DEFAULT: Final = 24 * 60 * 60
 OVERLAP_S_MAX: Final = 7 * 24 * 60 * 60
-
-_CROCKFORD_BASE32: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_ID_BYTES: Final = 16
-_ID_CHARS: Final = 26
 
 _URL_CHARS: Final = re.compile(r"[!-~]+", re.ASCII)
 #: What no program agrees with another on, so that one checks a host and the next calls another.
@@ -87,15 +83,6 @@ def new_receiver(
     return NewReceiver(
         url=url, event_types=_event_types(event_types or ()), description=description
     )
-
-
-def endpoint_id(random_bytes: bytes) -> str:
-    """`we_` and 26 characters, out of 16 random bytes."""
-    if len(random_bytes) != _ID_BYTES:
-        raise InvariantError(f"an endpoint's id takes {_ID_BYTES} bytes, not {len(random_bytes)}")
-    number = int.from_bytes(random_bytes, "big")
-    digits = [_CROCKFORD_BASE32[number >> 5 * place & 31] for place in range(_ID_CHARS - 1, -1, -1)]
-    return "we_" + "".join(digits)
 
 
 def check_overlap(overlap_s: int | None) -> int:

@@ -67,8 +67,8 @@ class Account:
         """The account that is configured; only when `settings.takes_cards`."""
         keys = (settings.paymob_secret_key, settings.paymob_public_key, settings.paymob_api_key)
         secret_key, public_key, api_key = keys
-        owner, public_url = settings.paymob_owner, settings.public_url
-        if not (secret_key and public_key and api_key and owner and public_url):
+        pins, public_url = settings.paymob_pins, settings.public_url
+        if not (secret_key and public_key and api_key and pins and public_url):
             raise InvariantError("payments by card are not configured")
         return cls(
             base_url=settings.paymob_base_url.rstrip("/"),
@@ -76,11 +76,7 @@ class Account:
             public_key=public_key,
             api_key=api_key,
             public_url=public_url.rstrip("/"),
-            pins=Pins(
-                integration_ids=frozenset(settings.paymob_integration_ids),
-                owner=owner,
-                currency=settings.paymob_currency,
-            ),
+            pins=pins,
         )
 
 

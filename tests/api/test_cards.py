@@ -37,11 +37,11 @@ CUSTOMER = {
 
 
 @asynccontextmanager
-async def shop(path: Path, *, timeout_s: float = 15.0) -> AsyncIterator[tuple[Api, FakePaymob]]:
+async def shop(path: Path) -> AsyncIterator[tuple[Api, FakePaymob]]:
     """An API that takes cards, and the Paymob that it takes them with."""
     async with (
         FakePaymob() as fake,
-        Paymob(fake.account(), timeout_s=timeout_s) as client,
+        Paymob(fake.account()) as client,
         running(path, cards=client) as api,
     ):
         yield api, fake
@@ -288,16 +288,6 @@ async def test_when_the_answer_is_lost_there_is_one_page_and_both_orders_are_kno
         assert (lost.special_reference, lost.checkout_url) == (body["id"], None)
         assert made.special_reference == f"{body['id']}-2"
         assert fake.order_at(body["checkout_url"]).id == made.order_id
-
-
-async def test_a_timeout_is_an_answer_that_was_lost(tmp_path: Path) -> None:
-    async with shop(tmp_path, timeout_s=0.5) as (api, fake):
-        fake.fail("intention", hang(), after=True)
-
-        status, _, _ = await ask(api)
-
-        assert status == 201
-        assert len((await only(api)).orders) == len(fake.orders) == 2
 
 
 async def test_an_order_that_was_charged_meanwhile_keeps_its_number(tmp_path: Path) -> None:

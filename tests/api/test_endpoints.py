@@ -12,12 +12,11 @@ from api.limits import BODY_BYTES_MAX
 from api.openapi import _EXAMPLES
 from api.routes import CALLS
 from api.webhook_schema import NewEndpointBody, RotationBody
-from indexer.core import standard_webhooks
+from indexer.core import ids, standard_webhooks
 from indexer.core.receiver import (
     ENDPOINTS_MAX,
     OVERLAP_S_DEFAULT,
     OVERLAP_S_MAX,
-    endpoint_id,
 )
 from store import webhook_endpoints
 from store.database import Statement
@@ -164,7 +163,7 @@ async def fill(api: Api, count: int) -> None:
     """That many receivers of others."""
     batch = [
         webhook_endpoints.create(
-            id=endpoint_id(number.to_bytes(16, "big")),
+            id=ids.endpoint_id(number.to_bytes(16, "big")),
             url=URL,
             event_types=(),
             description=None,

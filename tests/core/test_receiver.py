@@ -14,11 +14,10 @@ from indexer.core.receiver import (
     URL_CHARS_MAX,
     check_overlap,
     check_url,
-    endpoint_id,
     new_receiver,
 )
 from indexer.core.types import EventType
-from indexer.errors import InvalidInput, InvariantError
+from indexer.errors import InvalidInput
 
 
 LOCAL: Networks = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
@@ -188,13 +187,6 @@ def test_what_is_wrong_is_named(types: list[str] | None, description: str, field
 
     assert refused.value.field == field
     assert len(refused.value.message) < 400
-
-
-def test_an_id_is_drawn_from_16_bytes() -> None:
-    assert endpoint_id(bytes(16)) == "we_" + "0" * 26
-    assert endpoint_id(b"\xff" * 16) == "we_7" + "z" * 25
-    with pytest.raises(InvariantError):
-        endpoint_id(bytes(15))
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ class Acquiring:
 
 
 @asynccontextmanager
-async def acquiring(folder: Path, *, timeout_s: float = 15.0) -> AsyncIterator[Acquiring]:
+async def acquiring(folder: Path) -> AsyncIterator[Acquiring]:
     """A database, a fake that holds its callbacks, and a client of it."""
     async with AsyncExitStack() as stack:
         database = await open_database(f"sqlite:///{folder}/axiom.db")
@@ -114,7 +114,7 @@ async def acquiring(folder: Path, *, timeout_s: float = 15.0) -> AsyncIterator[A
         await migrate.migrate(database)
         fake = await stack.enter_async_context(FakePaymob())
         fake.holds = True
-        client = await stack.enter_async_context(Paymob(fake.account(), timeout_s=timeout_s))
+        client = await stack.enter_async_context(Paymob(fake.account()))
         clock, wakeups = Clock(), Wakeups()
         charging = Charging(database, clock=clock, wake=wakeups.wake)
         callbacks = Callbacks(database, client, charging, pins=pins(), clock=clock)

@@ -18,7 +18,7 @@ from typing import Any
 
 import base58
 
-from indexer.core import creation, events, settle
+from indexer.core import events, ids, settle
 from indexer.core.payment import Asset, Payment, Terms
 from indexer.core.types import Commitment
 from indexer.pipeline import Found, Pipeline, Unread
@@ -64,7 +64,7 @@ class Clock:
 
 def payment(name: str = "order", amount: int = AMOUNT, **terms: Any) -> Payment:
     """A payment in SOL that is always the same for the same name."""
-    id_ = creation.payment_id(hashlib.sha256(name.encode()).digest()[:16])
+    id_ = ids.payment_id(hashlib.sha256(name.encode()).digest()[:16])
     values: dict[str, Any] = {
         "asset": SOL,
         "recipient": SHOP,

@@ -17,7 +17,7 @@ from tests.builders import NOW, make_event, make_payment
 from tests.cards import EXPIRES_IN_S, GRACE_S
 from tests.indexer.acquiring import acquiring
 from tests.servers.fake_rpc import http
-from tests.servers.faults import hang
+from tests.servers.faults import hang_up
 
 
 EXPIRES_AT = NOW + EXPIRES_IN_S
@@ -157,8 +157,8 @@ async def test_an_earlier_charge_is_asked_about_by_itself(tmp_path: Path) -> Non
 async def test_an_order_whose_answer_was_lost_is_asked_about_by_our_name_of_it(
     tmp_path: Path,
 ) -> None:
-    async with acquiring(tmp_path, timeout_s=0.5) as it:
-        it.fake.fail("intention", hang(), after=True)
+    async with acquiring(tmp_path) as it:
+        it.fake.fail("intention", hang_up(), after=True)
         payment = await it.expect()
         lost, second = (await it.record(payment)).orders
         assert (lost.order_id, lost.checkout_url) == (None, None)

@@ -1,5 +1,7 @@
 """What a webhook mentions is looked at, if it may be ours; nothing it says is believed."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from indexer import notices as notices_module
+from indexer.core.notice import Notice, read_notice
 from indexer.core.payment import Asset, Payment
 from indexer.core.types import TOKEN_PROGRAM, Status, WebhookSource, WebhookVerdict
 from indexer.expiry import Expiry
@@ -270,6 +273,34 @@ async def test_a_large_body_is_read_as_well(tmp_path: Path) -> None:
         await handled(it, looked, [*noise, *spoken(forged("ours"))])
 
         assert looked.signatures == [forged("ours")]
+
+
+async def test_large_bodies_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read, each takes many times its size in memory."""
+    under_way, most = 0, 0
+
+    def read(body: bytes) -> Notice:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        time.sleep(0.01)  # of a thread
+        under_way -= 1
+        return read_notice(body)
+
+    monkeypatch.setattr(notices_module, "read_notice", read)
+    monkeypatch.setattr(notices_module, "INLINE_BYTES_MAX", 0)
+    async with stage(tmp_path) as it:
+        notices = Notices(it.database, Looked(), WATCH_KEY, clock=it.clock)
+        now = int(it.clock())
+        ids = [await arrive(it.database, spoken(forged(f"{n}")), now=now) for n in range(8)]
+        events = [await event_of(it.database, event_id) for event_id in ids]
+
+        outcomes = await asyncio.gather(*map(notices.handle, events))
+
+    assert len(outcomes) == 8
+    assert most == 1
 
 
 # -------------------------------------------------------------------------------- lies

@@ -168,6 +168,17 @@ def test_the_longest_of_several_values_is_hidden() -> None:
     assert redactor.text("secret-of-ours-and-more, secret-of-ours, another-one") == "***, ***, ***"
 
 
+def test_what_is_remembered_of_a_word_ends_when_it_becomes_a_secret() -> None:
+    redactor = Redactor()
+    assert redactor.text("a-secret") == "a-secret"
+
+    redactor.add(["a-secret"])
+
+    assert redactor.text("a-secret") == "***"
+    assert [redactor.text(str(number)) for number in range(5_000)] == list(map(str, range(5_000)))
+    assert redactor.text("a-secret") == "***"
+
+
 def test_a_short_value_would_hide_words() -> None:
     assert Redactor(["x" * (VALUE_CHARS_MIN - 1), ""]).text("xxxxxxx settled") == "xxxxxxx settled"
 

@@ -1,7 +1,6 @@
 """A whole Axiom Pay on a local Solana runtime, for stories from beginning to end."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,8 +10,10 @@ from typing import Self
 
 from solders.keypair import Keypair
 
+from api import offers
+from api.chain import Accounts
 from indexer import daemon
-from indexer.core import creation, events, settle
+from indexer.core.creation import NewPayment
 from indexer.core.payment import Payment
 from indexer.core.types import Status
 from indexer.demo.surfnet.launcher import Surfnet
@@ -120,8 +121,7 @@ class Deployment:
         grace_s: int | None = None,
     ) -> Payment:
         """A payment as the API and the command line make it."""
-        now = int(time.time())
-        request = creation.NewPayment(
+        request = NewPayment(
             amount=amount,
             token=token,
             recipient=recipient or str(Keypair().pubkey()),
@@ -129,25 +129,14 @@ class Deployment:
             memo=memo,
             expires_in_s=expires_in_s,
         )
-        policy = creation.Policy(
-            recipient=None,
-            tokens=self.settings.tokens,
-            expires_in_s=self.settings.expires_in_s,
-            grace_s=self.settings.late_grace_s if grace_s is None else grace_s,
-            watch_key=self.watch_key,
-        )
-        keys = creation.keys_to_read(request, policy)
-        payment, _ = creation.create(
-            request,
-            policy,
-            {key: await self._rpc.account(key) for key in keys},
-            rent_exempt_minimum=await self._rpc.rent_exempt_minimum(),
-            id=creation.payment_id(secrets.token_bytes(16)),
-            fresh_reference=creation.reference(secrets.token_bytes(32)),
-            now=now,
-        )
-        await self.database.write(payments.insert(payment, events.created(payment, now)))
-        return payment
+        policy = self.settings.policy(self.watch_key)
+        if grace_s is not None:
+            policy = replace(policy, grace_s=grace_s)
+        chain = Accounts(self._rpc, (), time.monotonic)
+        made = await offers.make(chain, policy, request, clock=time.time)
+        await self.database.write(made.statements)
+        assert isinstance(made.record, Record)
+        return made.record.payment
 
     async def record(self, payment: Payment) -> Record:
         """The payment as it is stored now."""
@@ -170,11 +159,12 @@ class Deployment:
 
     async def cancel(self, payment: Payment) -> Payment:
         """The payment, taken back as the API and the command line do it."""
-        before, now = (await self.record(payment)).payment, int(time.time())
-        canceled = settle.cancel(before, now)
-        change = events.of_change(before, canceled, now)
-        await self.database.write(payments.save(before, canceled, events=change, now=now))
-        return canceled
+        taken_back = await offers.take_back(self.database, payment.terms.id, clock=time.time)
+        assert taken_back is not None
+        record, is_new = taken_back
+        assert is_new
+        assert isinstance(record, Record)
+        return record.payment
 
     async def swept_past(self, slot: int, key: str | None = None) -> None:
         """Waits until a sweep of the key that reaches beyond `slot` is complete.

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from api import cards as card_orders
-from indexer.core import creation, events, settle
+from indexer.core import events, ids, settle
 from indexer.core.card_creation import Customer
 from indexer.core.payment import Asset, CardPayment, Offer
 from indexer.core.types import Status
@@ -74,7 +74,7 @@ class Customers:
         """As the API does it, with a client who gives up only when no order is to be had."""
         now = int(self._calendar.now())
         terms = Offer(
-            id=creation.payment_id(rng.randbytes(16)),
+            id=ids.payment_id(rng.randbytes(16)),
             asset=EGP,
             amount=rng.randint(100, 1_000_000),
             created_at=now,

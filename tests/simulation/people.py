@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from indexer.core import creation, events, settle
+from indexer.core import events, ids, settle
 from indexer.core.payment import Asset, Payment, Terms
 from indexer.core.types import TOKEN_PROGRAM, Status
 from indexer.errors import Conflict, StoreUnavailable
@@ -92,7 +92,7 @@ class People:
         shop = rng.choice(self._shops)
         token_account = None if asset.mint is None else ata(shop, asset.mint)
         terms = Terms(
-            id=creation.payment_id(rng.randbytes(16)),
+            id=ids.payment_id(rng.randbytes(16)),
             asset=asset,
             recipient=shop,
             token_account=token_account,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from solders.keypair import Keypair
 
-from indexer.core import creation, events
+from indexer.core import creation, events, ids
 from indexer.core.creation import NewPayment, Policy
 from indexer.core.payment import Payment
 from store import payments
@@ -36,7 +36,7 @@ def payment(number: int) -> Payment:
         policy,
         {recipient: None},
         rent_exempt_minimum=1,
-        id=creation.payment_id(number.to_bytes(16)),
+        id=ids.payment_id(number.to_bytes(16)),
         fresh_reference=creation.reference((number + 1).to_bytes(32)),
         now=1_790_000_000 + number // 10,
     )

@@ -8,7 +8,8 @@ import pytest
 
 from indexer.cli import webhook_endpoints
 from indexer.core import standard_webhooks
-from indexer.core.receiver import ENDPOINTS_MAX, endpoint_id
+from indexer.core.ids import endpoint_id
+from indexer.core.receiver import ENDPOINTS_MAX
 from indexer.core.standard_webhooks import signing_key
 from store import deliveries, webhook_endpoints as stored
 from store.deliveries import Attempt
