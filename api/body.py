@@ -7,15 +7,16 @@ has a bug that should not decide about money.
 import asyncio
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from api.errors import FieldError, Problem, invalid
 from api.limits import BODY_BYTES_MAX, BODY_TIMEOUT_S, FIELD_ERRORS_MAX
+from indexer.core.lexemes import UnfitError, object_of, refuse_constant
+from indexer.core.texts import shown_name
 
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -45,10 +46,6 @@ _WORDS: Final[Mapping[str, str]] = {
 
 #: Half of a surrogate pair is no character, and NUL ends a text for half of the world's programs.
 _UNWRITABLE: Final = re.compile("[\0\ud800-\udfff]")
-
-
-class _MalformedError(ValueError):
-    """Readable as JSON, but not fit to be one of our bodies."""
 
 
 async def read_json_body(request: Request) -> bytes:
@@ -137,7 +134,7 @@ def decode(raw: bytes, struct: type[T]) -> T:
     """
     given = _parse(raw)
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    errors = [FieldError(_shown(name), "no such field") for name in given if name not in fields]
+    errors = [FieldError(shown_name(name), "no such field") for name in given if name not in fields]
     values = {}
     for name, field in fields.items():
         if name not in given:
@@ -159,8 +156,8 @@ def _parse(raw: bytes) -> dict[str, Any]:
     try:
         given = json.loads(
             raw.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
+            object_pairs_hook=object_of,
+            parse_constant=refuse_constant,
             parse_int=_integer,
         )
     except UnicodeDecodeError as error:
@@ -169,27 +166,15 @@ def _parse(raw: bytes) -> dict[str, Any]:
         raise _not_json("nested too deeply") from None
     except json.JSONDecodeError as error:
         raise _not_json(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
-    except _MalformedError as error:
-        raise _not_json(str(error.args[0]), str(error.args[1])) from None
+    except UnfitError as error:
+        raise _not_json(error.message, error.name) from None
     if not isinstance(given, dict):
         raise invalid(FieldError("", f"the body must be an object, not {_kind(given)}"))
     return given
 
 
 def _not_json(message: str, field: str = "") -> Problem:
-    return invalid(FieldError(_shown(field), message), status=400, code="malformed_json")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise _MalformedError("stands twice in its object", twice)
-    return result
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise _MalformedError(f"{name} is no JSON", "")
+    return invalid(FieldError(shown_name(field), message), status=400, code="malformed_json")
 
 
 def _integer(digits: str) -> int | float:
@@ -221,8 +206,3 @@ def _unwritable(name: str, value: Any) -> list[FieldError]:
     if not any(_UNWRITABLE.search(text) for text in texts):
         return []
     return [FieldError(name, "must be Unicode text without NUL characters")]
-
-
-def _shown(name: str) -> str:
-    """A caller's own name for a field, fit to be sent back."""
-    return name[:64].encode("ascii", "backslashreplace").decode("ascii")

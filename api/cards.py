@@ -28,6 +28,7 @@ from indexer.core.charge import ChargeNews
 from indexer.core.creation import NewPayment, Policy
 from indexer.core.intention import Intention, NewIntention
 from indexer.core.payment import CardPayment
+from indexer.core.texts import shown_name
 from indexer.errors import OutcomeUnknown, SourceRejected, SourceUnavailable
 from indexer.log import get_logger
 from store import cards
@@ -37,7 +38,6 @@ from store.database import Statement
 
 log = get_logger(__name__)
 
-_FIELD_CHARS_SHOWN: Final = 64
 
 #: What an acquirer answers when the values are at fault, and not the account.
 _BAD_VALUES: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
@@ -174,7 +174,7 @@ def customer_of(given: Mapping[str, str] | None) -> Customer:
     """
     known = {name: text for name, text in (given or {}).items() if name in CUSTOMER_FIELDS}
     errors = [
-        FieldError(f"customer.{_shown(name)}", f"no such field: {', '.join(CUSTOMER_FIELDS)}")
+        FieldError(f"customer.{shown_name(name)}", f"no such field: {', '.join(CUSTOMER_FIELDS)}")
         for name in given or {}
         if name not in known
     ]
@@ -200,7 +200,3 @@ def _refused(error: SourceRejected) -> Problem:
         return Problem(422, "card_provider_refused", detail)
     detail = "Paymob refused to make an order: this deployment's account there must be looked at"
     return Problem(502, "card_provider_refused", detail)
-
-
-def _shown(name: str) -> str:
-    return name[:_FIELD_CHARS_SHOWN].encode("ascii", "backslashreplace").decode("ascii")

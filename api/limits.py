@@ -93,7 +93,7 @@ SHUTDOWN_TIMEOUT_S: Final = 1
 WEBHOOK_BYTES_MAX: Final = 8 * 1024 * 1024
 #: Of Paymob, a callback.
 CALLBACK_BYTES_MAX: Final = 64 * 1024
-#: All bodies that are being received at one moment.
+#: All bodies that are being received at one moment at one door.
 WEBHOOK_BYTES_AT_ONCE_MAX: Final = 64 * 1024 * 1024
 #: A larger body is read by a thread, so that everyone else is answered meanwhile.
 WEBHOOK_BYTES_INLINE_MAX: Final = 256 * 1024

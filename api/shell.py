@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import internal
 from api.requests import Requests
+from indexer.core.types import WebhookSource
 from indexer.log import get_logger
 
 
@@ -18,6 +19,9 @@ log = get_logger(__name__)
 
 #: Probes ask every few seconds and have nothing to tell.
 _QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+#: At these anybody may knock as often as he likes. Who was turned away is counted, and a line now
+#: and then tells of all (see `tally`): a line for each would let strangers fill the log.
+_DOORS: Final = frozenset(f"/api/webhooks/{source}" for source in WebhookSource)
 #: A stream lasts as long as its client likes: its time says nothing.
 _ENDLESS_ROUTES: Final = frozenset({"/api/sse/payments/{id}", "/api/sse/events"})
 
@@ -61,7 +65,8 @@ class Shell:
 
 
 def _log_request(scope: Scope, route: str | None, status: int, duration_s: float) -> None:
-    write = log.debug if route in _QUIET_ROUTES else log.info
+    is_turned_away = route in _DOORS and 400 <= status < 500
+    write = log.debug if route in _QUIET_ROUTES or is_turned_away else log.info
     write(
         "http.request_served",
         method=scope["method"],

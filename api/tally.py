@@ -2,7 +2,8 @@
 
 Whoever likes may knock at a door as often as he likes. So what was turned away costs a number in
 memory, and at most one row for each source and hour (`webhook_events.sample`), written by one
-task now and then. The number of bytes that are held for strangers is bounded as well.
+task now and then. The number of bytes that are held for strangers is bounded as well, for each
+door by itself: who fills one of them shuts out nobody at the others.
 """
 
 import asyncio
@@ -67,7 +68,7 @@ class Tally:
         )
         self._samples: dict[WebhookSource, _Sample] = {}
         self._turned_away = asyncio.Event()
-        self._bytes_held = 0
+        self._bytes_held: Counter[WebhookSource] = Counter()
 
     @property
     def counts(self) -> Mapping[tuple[WebhookSource, DoorOutcome], int]:
@@ -87,8 +88,8 @@ class Tally:
         self._turned_away.set()
 
     @contextmanager
-    def holding(self) -> Iterator[Hold]:
-        """Counts bytes that are held until the end of the block.
+    def holding(self, source: WebhookSource) -> Iterator[Hold]:
+        """Counts bytes that are held for a door until the end of the block.
 
         Raises:
             Problem: 503, that is more than may be in memory at once; from the call.
@@ -98,14 +99,14 @@ class Tally:
         def hold(size: int) -> None:
             nonlocal held
             held += size
-            self._bytes_held += size
-            if self._bytes_held > WEBHOOK_BYTES_AT_ONCE_MAX:
+            self._bytes_held[source] += size
+            if self._bytes_held[source] > WEBHOOK_BYTES_AT_ONCE_MAX:
                 raise unavailable("busy", "too much arrives at once", STORE_RETRY_AFTER_S)
 
         try:
             yield hold
         finally:
-            self._bytes_held -= held
+            self._bytes_held[source] -= held
 
     async def run(self) -> None:
         """Writes down what was turned away: soon after the first, then now and then."""
@@ -135,6 +136,11 @@ class Tally:
         except StoreError as error:
             log.warning("webhooks.sample_failed", error=str(error))
             self._take_back(samples)
+            return
+        for source, sample in samples.items():
+            log.info(
+                "webhooks.turned_away", source=source, count=sample.count, reason=sample.reason
+            )
 
     def _take_back(self, samples: Mapping[WebhookSource, _Sample]) -> None:
         for source, sample in samples.items():

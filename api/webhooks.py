@@ -113,7 +113,7 @@ async def _through(
 ) -> Response:
     address = request.client.host if request.client else ""
     try:
-        with context.tally.holding() as hold:
+        with context.tally.holding(source) as hold:
             arrived, end = await enter(context, request, hold)
             outcome = await _store(context, arrived, end)
     except TurnedAway as turned:
@@ -150,7 +150,10 @@ async def _store(context: Context, arrived: Arrived, end: Outcome | None) -> Doo
     if dedupe_key != arrived.dedupe_key:
         raise TurnedAway("a nonce that was used for another event")
     if end is not None:
-        log.warning("webhook.refused", source=arrived.source, event_id=event_id, detail=end.detail)
+        if not repeats:
+            log.warning(
+                "webhook.refused", source=arrived.source, event_id=event_id, detail=end.detail
+            )
         return DoorOutcome.REFUSED
     if repeats:
         return DoorOutcome.DUPLICATE
@@ -261,6 +264,8 @@ async def _from_paymob(context: Context, request: Request, hold: Hold) -> _Broug
     callback = paymob.parse_callback(raw)
     key, end = _believed(context, callback, signature)
     body, kind = without_secrets(raw), callback.kind
+    if not _says(body, callback):
+        body, kind = _redirect_body(callback), CallbackKind.REDIRECT
     return _arrived(request, WebhookSource.PAYMOB, kind=kind, dedupe_key=key, body=body), end
 
 
@@ -309,10 +314,34 @@ def _message_key(callback: Callback) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
+def _says(body: bytes, callback: Callback) -> bool:
+    """Whether what will be stored says what was signed, but for what is told of the card.
+
+    A customer can put into an unsigned field that `EGP` is a secret, which is then hidden wherever
+    it stands. His callback would be stored as one that says nothing, and the true one would count
+    as the same event.
+    """
+    if callback.kind is CallbackKind.TOKEN:
+        return True  # nothing is done about it
+    try:
+        stored = paymob.parse_callback(body)
+    except InvalidInput:
+        return False
+    return _without_card(stored) == _without_card(callback)
+
+
+def _without_card(callback: Callback) -> dict[str, str]:
+    return {name: said for name, said in callback.signed.items() if not _is_of_card(name)}
+
+
+def _is_of_card(name: str) -> bool:
+    return name.startswith("source_data.")
+
+
 def _redirect_body(callback: Callback) -> bytes:
     """What counts of the query, as `paymob.parse_redirect` reads it again; not the `hmac`."""
     values = {
-        name.removesuffix(".id").replace(".", "_"): masked(value) if "." in name else value
+        name.removesuffix(".id").replace(".", "_"): masked(value) if _is_of_card(name) else value
         for name, value in callback.signed.items()
     }
     hints = {

@@ -147,6 +147,20 @@ CREATE TABLE card_orders (
 
 CREATE INDEX card_orders_by_payment ON card_orders (payment_id);
 
+CREATE TRIGGER card_orders_are_of_one_payment
+BEFORE UPDATE ON card_orders
+WHEN NEW.special_reference <> OLD.special_reference OR NEW.payment_id <> OLD.payment_id
+    OR (OLD.order_id IS NOT NULL AND NEW.order_id IS NOT OLD.order_id)
+BEGIN
+    SELECT RAISE(ABORT, 'an order never changes its payment or its number');
+END;
+
+CREATE TRIGGER card_orders_stay
+BEFORE DELETE ON card_orders
+BEGIN
+    SELECT RAISE(ABORT, 'orders are never deleted');
+END;
+
 -- Transactions at Paymob, as far as callbacks and inquiries told of them.
 CREATE TABLE charges (
     id         INTEGER PRIMARY KEY,      -- Paymob's
@@ -171,6 +185,17 @@ CREATE TRIGGER charges_are_of_one_payment
 BEFORE UPDATE OF id, payment_id, order_id, amount, seen_at ON charges
 BEGIN
     SELECT RAISE(ABORT, 'a charge never changes its payment or its amount');
+END;
+
+CREATE TRIGGER charges_move_forward
+BEFORE UPDATE OF state, refunded, paid_at ON charges
+WHEN CAST(NEW.refunded AS INTEGER) < CAST(OLD.refunded AS INTEGER)
+    OR (OLD.paid_at IS NOT NULL AND coalesce(NEW.paid_at > OLD.paid_at, 1))
+    -- The order in which one state says more than another.
+    OR instr('pending declined authorized paid refunded voided', NEW.state)
+        < instr('pending declined authorized paid refunded voided', OLD.state)
+BEGIN
+    SELECT RAISE(ABORT, 'a charge never goes back');
 END;
 
 CREATE TRIGGER charges_stay

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
+from indexer.core.texts import shown_name
 from indexer.errors import InvalidInput
 
 
@@ -18,8 +19,6 @@ DEPTH_MAX: Final = 16
 QUERY_CHARS_MAX: Final = 8 * 1024
 QUERY_FIELDS_MAX: Final = 128
 
-_NAME_CHARS_SHOWN: Final = 64
-
 
 class Number(str):
     """A number as it was written."""
@@ -27,8 +26,18 @@ class Number(str):
     __slots__ = ()
 
 
-class _UnfitError(ValueError):
-    """Readable as JSON, and in more than one way."""
+class UnfitError(ValueError):
+    """Readable as JSON, and in more than one way.
+
+    Attributes:
+        name: that stands twice in its object; empty when something else is wrong.
+        message: what is wrong with it.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(name, message)
+        self.name = name
+        self.message = message
 
 
 def decode_object(raw: bytes) -> dict[str, Any]:
@@ -44,8 +53,8 @@ def decode_object(raw: bytes) -> dict[str, Any]:
             raw.decode("utf-8"),
             parse_int=Number,
             parse_float=Number,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_object,
+            parse_constant=refuse_constant,
+            object_pairs_hook=object_of,
         )
     except UnicodeDecodeError as error:
         raise InvalidInput("", f"is not UTF-8 at byte {error.start}") from None
@@ -53,8 +62,9 @@ def decode_object(raw: bytes) -> dict[str, Any]:
         raise InvalidInput("", f"is nested more than {DEPTH_MAX} deep") from None
     except json.JSONDecodeError as error:
         raise InvalidInput("", f"is not JSON: {error.msg}") from None
-    except _UnfitError as error:
-        raise InvalidInput("", str(error)) from None
+    except UnfitError as error:
+        about = f"'{shown_name(error.name)}' " if error.name else ""
+        raise InvalidInput("", f"{about}{error.message}") from None
     if not isinstance(body, dict):
         raise InvalidInput("", "must be an object")
     _check_depth(body)
@@ -83,24 +93,34 @@ def decode_query(query: str) -> dict[str, str]:
         raise InvalidInput("", "the query is not name=value&name=value in UTF-8") from None
     given = dict(pairs)
     if len(given) != len(pairs):
-        raise InvalidInput(_twice(pairs), "stands twice in the query")
+        raise InvalidInput(shown_name(_twice(pairs)), "stands twice in the query")
     return given
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these members; of a name that stands twice nobody knows which one counts.
+
+    Raises:
+        UnfitError: one does.
+    """
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise _UnfitError(f"{_twice(pairs)!a} stands twice in its object")
+        raise UnfitError(_twice(pairs), "stands twice in its object")
     return result
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """`NaN` and `Infinity`, which Python takes for JSON.
+
+    Raises:
+        UnfitError: always.
+    """
+    raise UnfitError("", f"{name} is no JSON")
 
 
 def _twice(pairs: list[tuple[str, Any]]) -> str:
     name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-    return name[:_NAME_CHARS_SHOWN].encode("ascii", "backslashreplace").decode("ascii")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise _UnfitError(f"{name} is no JSON")
+    return name
 
 
 def _check_depth(body: dict[str, Any]) -> None:

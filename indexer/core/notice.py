@@ -14,7 +14,7 @@ Solana JSON-RPC, getTransaction (`json` and `jsonParsed`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
 import base58
@@ -190,7 +190,8 @@ def _mention(found: dict[str, Any], slot: int | None) -> Mention | None:
 
 
 def _is_signature(text: str | None) -> TypeGuard[str]:
-    if text is None or len(text) not in _SIGNATURE_LENGTHS:
+    # The library takes white space at the end for nothing; a node does not.
+    if text is None or len(text) not in _SIGNATURE_LENGTHS or not text.isalnum():
         return False
     try:
         return len(base58.b58decode(text)) == 64
@@ -220,14 +221,15 @@ def read_notice(body: bytes) -> Notice:
         raise InvalidInput("", "the body must be a JSON array or object")
     walk = _Walk()
     walk.look(value, slot=None, depth=0, is_outer=True)
-    return Notice(mentions=tuple(walk.found.values()), skipped=walk.skipped, beyond=walk.beyond)
+    return Notice(mentions=walk.mentions(), skipped=walk.skipped, beyond=walk.beyond)
 
 
 @dataclass(slots=True)
 class _Walk:
     """What was found so far."""
 
-    found: dict[str, Mention] = field(default_factory=dict)
+    slots: dict[str, int | None] = field(default_factory=dict)
+    accounts: dict[str, set[str]] = field(default_factory=dict)
     skipped: int = 0
     beyond: int = 0
 
@@ -271,7 +273,7 @@ class _Walk:
                 self.look(each, slot=slot, depth=depth + 1, is_outer=is_data)
 
     def _take(self, value: Any, slot: int | None) -> None:
-        if len(self.found) >= MENTIONS_MAX:
+        if len(self.slots) >= MENTIONS_MAX:
             self.beyond += 1
             return
         mention = _mention(value, slot)
@@ -281,14 +283,20 @@ class _Walk:
             self._add(mention)
 
     def _add(self, mention: Mention) -> None:
-        known = self.found.get(mention.signature)
-        if known is not None:
-            accounts = known.accounts | mention.accounts
-            self.found[mention.signature] = replace(known, accounts=accounts)
-        elif len(self.found) < MENTIONS_MAX:
-            self.found[mention.signature] = mention
-        else:
-            self.beyond += 1
+        if mention.signature not in self.slots:
+            if len(self.slots) >= MENTIONS_MAX:
+                self.beyond += 1
+                return
+            self.slots[mention.signature] = mention.slot
+        # In place: a signature may be there a hundred thousand times, each with another key.
+        self.accounts.setdefault(mention.signature, set()).update(mention.accounts)
+
+    def mentions(self) -> tuple[Mention, ...]:
+        """Each signature once, in the order of the body."""
+        return tuple(
+            Mention(signature=signature, slot=slot, accounts=frozenset(self.accounts[signature]))
+            for signature, slot in self.slots.items()
+        )
 
 
 def _is_transaction(value: dict[str, Any]) -> bool:

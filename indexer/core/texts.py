@@ -26,9 +26,16 @@ METADATA_VALUE_CHARS_MAX: Final = 500
 #: Of all keys and values together, in UTF-8.
 METADATA_BYTES_MAX: Final = 16 * 1024
 
+NAME_CHARS_SHOWN: Final = 64
+
 #: Unicode categories that a line may not contain: control characters, halves of surrogate pairs
 #: (no UTF-8 exists for them), and separators that end a line without being control characters.
 _NOT_IN_A_LINE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def shown_name(name: str) -> str:
+    """A caller's own name for something, fit to be sent back: short, printable ASCII."""
+    return name[:NAME_CHARS_SHOWN].encode("unicode_escape").decode("ascii")
 
 
 def check_line(field: str, text: str | None, *, chars_max: int) -> None:

@@ -20,7 +20,7 @@ from yarl import URL
 
 from indexer.errors import ConfigError, InvariantError, SourceUnavailable
 from indexer.redact import secrets_of
-from indexer.sources import wire
+from indexer.sources import web, wire
 from indexer.sources.gate import Gate
 from indexer.sources.priority import Priority, at, present
 from indexer.sources.retry import backoff
@@ -35,6 +35,7 @@ FINALIZED_SLOT_KEPT_S: Final = 2.0
 
 #: Idle connections are closed by us before a load balancer does it (many: after 60 s).
 _KEEPALIVE_S: Final = 30.0
+_HEADERS: Final = {"Content-Type": "application/json"}
 
 #: A connection that the server had closed shows only when it is used: worth one more try.
 _STALE: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
@@ -149,16 +150,9 @@ class Endpoint:
         self._finalized = _FinalizedSlot()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            # The gate bounds the connections: waiting for one must not count as silence.
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60
-            ),
-            headers={"Content-Type": "application/json"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Our own limit is around the whole request: the messages of aiohttp's timeouts
-            # hold the URL, and with it the key.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        # The gate bounds the connections: waiting for one must not count as silence.
+        self._session = web.session(
+            aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60)
         )
         return self
 
@@ -250,28 +244,16 @@ class Endpoint:
     async def _post(self, asked: wire.Asked, request_id: int, body: bytes) -> bytes | wire.Fault:
         if self._session is None:
             raise InvariantError(f"{self.name} is used outside of its `async with`")
-        async with self._session.post(self._url, data=body, allow_redirects=False) as response:
-            answer = await self._read(response)
+        async with self._session.post(
+            self._url, data=body, headers=_HEADERS, allow_redirects=False
+        ) as response:
+            answer = await web.whole_body(response, self.bounds.answer_bytes_max)
             if answer is None:
                 limit = self.bounds.answer_bytes_max
                 return wire.unreadable(asked, f"an answer of more than {limit} bytes")
             if 200 <= response.status < 300:
                 return wire.decode_answer(answer, request_id, asked)
-            pause_s = wire.retry_after_s(
-                response.headers.get("Retry-After"), response.headers.get("Date")
-            )
-            return wire.failed(asked, response.status, pause_s, answer)
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
-        """The whole body, unpacked; None when it is longer than the limit."""
-        content, chunks, size = response.content, [], 0
-        while chunk := await content.readany():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > self.bounds.answer_bytes_max:
-                response.close()
-                return None
-        return b"".join(chunks)
+            return wire.failed(asked, response.status, web.pause_s(response), answer)
 
 
 class _FinalizedSlot:

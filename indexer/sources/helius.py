@@ -25,7 +25,7 @@ import msgspec
 from yarl import URL
 
 from indexer.errors import InvariantError, SourceRejected, SourceUnavailable
-from indexer.sources import wire
+from indexer.sources import web, wire
 
 
 #: Addresses that one webhook can have.
@@ -92,10 +92,7 @@ class Helius:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # Our own limit is around each call: the messages of aiohttp's timeouts hold the URL.
-        self._session = aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
-        )
+        self._session = web.session()
         return self
 
     async def __aexit__(
@@ -176,27 +173,17 @@ class Helius:
         async with self._session.request(
             method, url, data=data, headers=headers, allow_redirects=False
         ) as response:
-            answer = await self._read(method, response)
+            answer = await web.whole_body(response, ANSWER_BYTES_MAX)
+            if answer is None:
+                said = f"an answer of more than {ANSWER_BYTES_MAX} bytes"
+                raise SourceUnavailable(self._note(method, said))
             if 200 <= response.status < 300:
                 return answer
-            pause_s = wire.retry_after_s(
-                response.headers.get("Retry-After"), response.headers.get("Date")
-            )
+            pause_s = web.pause_s(response)
             secrets = [self._api_key, *filter(None, [(body or {}).get("authHeader")])]
             raise self._refused(
                 method, webhook_id, response.status, answer, pause_s=pause_s, secrets=secrets
             )
-
-    async def _read(self, method: str, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size = [], 0
-        while chunk := await response.content.readany():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > ANSWER_BYTES_MAX:
-                response.close()
-                said = f"an answer of more than {ANSWER_BYTES_MAX} bytes"
-                raise SourceUnavailable(self._note(method, said))
-        return b"".join(chunks)
 
     def _refused(
         self,

@@ -25,7 +25,7 @@ from yarl import URL
 from indexer.core.charge import ChargeNews
 from indexer.core.intention import Intention, NewIntention
 from indexer.errors import InvariantError, OutcomeUnknown, SourceRejected, SourceUnavailable
-from indexer.sources import wire
+from indexer.sources import web
 from indexer.sources.paymob_wire import (
     Account,
     IntentionAnswer,
@@ -90,14 +90,9 @@ class Paymob:
         self._token = _Token()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            # A new connection for each request: on one that was kept, nobody can say whether the
-            # server had closed it before or after it read a request.
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            trust_env=False,
-        )
+        # A new connection for each request: on one that was kept, nobody can say whether the
+        # server had closed it before or after it read a request.
+        self._session = web.session(aiohttp.TCPConnector(limit=0, force_close=True))
         return self
 
     async def __aexit__(
@@ -277,7 +272,8 @@ class Paymob:
                     method, url, data=data, headers=headers, allow_redirects=False
                 ) as response,
             ):
-                return _Answer(response.status, await _body(response), _pause_s(response))
+                said = await web.whole_body(response, ANSWER_BYTES_MAX)
+                return _Answer(response.status, said or b"", web.pause_s(response))
         except aiohttp.ClientConnectorError as error:
             raise SourceUnavailable(f"Paymob is out of reach: {error.strerror}") from error
         except TimeoutError as error:
@@ -328,20 +324,3 @@ class _Token:
         """Not good any more, unless it was bought anew meanwhile."""
         if self.value == value:
             self.until = float("-inf")
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body; nothing when it is longer than the limit."""
-    chunks, size = [], 0
-    while chunk := await response.content.readany():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > ANSWER_BYTES_MAX:
-            response.close()
-            return b""
-    return b"".join(chunks)
-
-
-def _pause_s(response: aiohttp.ClientResponse) -> float | None:
-    headers = response.headers
-    return wire.retry_after_s(headers.get("Retry-After"), headers.get("Date"))

@@ -1,9 +1,11 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from store import everything
+from tests.api.knocking import from_helius, guarded
 from tests.api.running import Api
 
 
@@ -44,6 +46,17 @@ async def test_probes_are_quiet(api: Api) -> None:
     [line] = await lines(api, "/livez")
 
     assert line["log_level"] == "debug"
+
+
+async def test_who_is_turned_away_at_a_door_leaves_no_line(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as api:
+        with capture_logs() as captured:
+            assert (await from_helius(api, secret="no"))[0] == 401
+            assert (await from_helius(api, b"no JSON"))[0] == 422
+            assert (await from_helius(api))[0] == 200
+
+    levels = [line["log_level"] for line in captured if line["event"] == "http.request_served"]
+    assert levels == ["debug", "debug", "info"]
 
 
 async def test_our_own_fault_is_logged_and_hidden(

@@ -134,6 +134,33 @@ async def test_nothing_that_stands_for_a_card_is_stored(guarded_api: Api, tmp_pa
         assert secret.encode() not in everything
 
 
+@pytest.mark.parametrize("field", ["type", "currency", "created_at"])
+@pytest.mark.parametrize("name", ["token", "otp"])
+async def test_nobody_can_have_hidden_what_was_signed(
+    guarded_api: Api, field: str, name: str
+) -> None:
+    """By saying in an unsigned field that it is a secret; the true callback counts as the same."""
+    callback = transaction()
+    value = {**callback, **callback["obj"]}[field]
+    callback["obj"]["data"] = {name: value}
+
+    assert await from_paymob(guarded_api, callback) == RECEIVED
+
+    event = await the_event(guarded_api)
+    stored = paymob.parse_redirect(event.body.decode())
+    assert event.kind == paymob.CallbackKind.REDIRECT
+    assert paymob.is_signed(stored, paymob_hmac(callback), PAYMOB_SECRETS)
+
+
+async def test_a_long_order_number_is_not_taken_for_a_cards(guarded_api: Api) -> None:
+    callback = transaction(order=int(PAN))
+
+    assert await by_browser(guarded_api, redirect_query(callback)) == RECEIVED
+
+    stored = paymob.parse_redirect((await the_event(guarded_api)).body.decode())
+    assert stored.signed["order.id"] == PAN
+
+
 async def test_a_stored_callback_reads_as_it_came(guarded_api: Api) -> None:
     callback = transaction(created_at="2024-06-13T11:33:44.592345+03:00", source_data={
         "pan": None, "sub_type": "CAGG", "type": "cash"})  # fmt: skip

@@ -185,6 +185,13 @@ def test_who_speaks_twice_of_a_transaction_says_the_keys_of_both() -> None:
     assert only(said).accounts == {A, B}
 
 
+def test_who_speaks_of_it_without_end_is_listened_to_once() -> None:
+    """In time that grows with the body, and not with its square."""
+    keys = [f"{'k' * 32}{number}" for number in range(30_000)]
+
+    assert only([{"signature": SIGNATURE, "accounts": [name]} for name in keys]).accounts == {*keys}
+
+
 @pytest.mark.parametrize(
     "body",
     [[], {"data": []}, {"data": [[], []], "metadata": {"x": [1], "last": [SIGNATURE]}}],
@@ -211,6 +218,7 @@ UNUSABLE: dict[str, Any] = {
     "a signature that is not base58": {"signature": "0" * 88},
     "an endless signature": {"signature": SIGNATURE * 1_000},
     "a signature in full width": {"signature": "\uff15" + SIGNATURE[1:]},
+    "a signature and a space": {"signature": f"{'1' * 64} "},
     "no signatures": {"transaction": {"signatures": [], "message": {}}},
     "keys that are none": {"signature": SIGNATURE, "accounts": "all of them"},
     "a list of lists for keys": RAW | {"transaction": {"signatures": [SIGNATURE], "message": []}},

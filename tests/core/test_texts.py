@@ -12,9 +12,11 @@ from indexer.core.texts import (
     METADATA_KEY_CHARS_MAX,
     METADATA_KEYS_MAX,
     METADATA_VALUE_CHARS_MAX,
+    NAME_CHARS_SHOWN,
     check_line,
     check_memo,
     check_metadata,
+    shown_name,
 )
 from indexer.errors import InvalidInput
 
@@ -143,3 +145,9 @@ def test_metadata_is_bounded_as_a_whole() -> None:
     check_metadata({**metadata, "k": "v" * (spare - 1)})
     with pytest.raises(InvalidInput, match=f"has {METADATA_BYTES_MAX + 1} bytes"):
         check_metadata({**metadata, "k": "v" * spare})
+
+
+def test_a_strangers_name_is_shown_short_and_plain() -> None:
+    assert shown_name("amount") == "amount"
+    assert shown_name("ü\n\ud800\x1b") == "\\xfc\\n\\ud800\\x1b"
+    assert shown_name("x" * 10_000) == "x" * NAME_CHARS_SHOWN

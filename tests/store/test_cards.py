@@ -251,8 +251,20 @@ async def test_a_payment_on_the_chain_is_none_by_card(database: Database) -> Non
 
 async def test_the_store_refuses_what_the_code_should_never_ask(database: Database) -> None:
     record = await stored_card(database)
-    await database.write(cards.save(record, record.payment, charges=[make_charge(7)]))
+    charge = make_charge(7, state=ChargeState.PAID, refunded=10, paid_at=NOW)
+    await database.write(cards.save(record, record.payment, charges=[charge]))
 
-    for sql in ("UPDATE charges SET amount = '1'", "DELETE FROM charges"):
-        with pytest.raises(Conflict):
+    for sql in (
+        "UPDATE charges SET amount = '1'",
+        "UPDATE charges SET state = 'declined'",
+        "UPDATE charges SET refunded = '9'",
+        "UPDATE charges SET paid_at = NULL",
+        "UPDATE charges SET paid_at = paid_at + 1",
+        "DELETE FROM charges",
+        "UPDATE card_orders SET order_id = order_id + 1",
+        "UPDATE card_orders SET order_id = NULL",
+        "UPDATE card_orders SET special_reference = 'another'",
+        "DELETE FROM card_orders",
+    ):
+        with pytest.raises(Conflict, match="never"):
             await database.write([Statement(sql)])

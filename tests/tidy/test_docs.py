@@ -1,8 +1,10 @@
 """What the documents say is what the code does."""
 
+import importlib
 import re
 import tomllib
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 
 from indexer.core.settle import TRANSITIONS
@@ -26,6 +28,18 @@ def test_the_table_of_states_is_that_of_the_code() -> None:
 
     assert shown is not None
     assert shown[1] == transition_table()
+
+
+def test_the_ways_that_are_shown_step_by_step_lead_through_what_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    shown = re.search(r"## Two ways to follow\n(.*?)\n## ", text, re.DOTALL)
+    assert shown is not None
+    steps = re.findall(r"`((?:api|indexer|store)/[a-z_/]+)\.([A-Za-z_.]+)`", shown[1])
+
+    for path, names in steps:
+        module = importlib.import_module(path.replace("/", "."))
+        assert attrgetter(names)(module), f"{path}.{names}"
+    assert len(steps) > 10
 
 
 def test_the_readme_names_every_setting() -> None:

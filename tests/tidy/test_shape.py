@@ -89,6 +89,19 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     assert too_long == []
 
 
+@pytest.mark.parametrize("path", list(sources(*PACKAGES)), ids=relative)
+def test_nothing_is_raised_where_python_3_11_puts_it_into_a_group_again(path: Path) -> None:
+    """Of what `except*` raises, before Python 3.11.4: `indexer.together` does without."""
+    handlers = [
+        handler
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.TryStar)
+        for handler in node.handlers
+    ]
+
+    assert [n.lineno for each in handlers for n in ast.walk(each) if isinstance(n, ast.Raise)] == []
+
+
 def test_every_module_has_its_tests() -> None:
     missing = []
     for path in sources(*PACKAGES):
