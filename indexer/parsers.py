@@ -37,6 +37,8 @@ _PLACEHOLDERS: Final = frozenset(
     {"changeme", "change-me", "password", "your-secret", "placeholder"}
 )
 
+_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
 E = TypeVar("E", bound=StrEnum)
 Network = IPv4Network | IPv6Network
 
@@ -155,6 +157,15 @@ def base_url(text: str) -> str:
     if problem:
         raise ValueError(f"the URL {problem}")
     return text.rstrip("/")
+
+
+def secure_base_url(text: str) -> str:
+    """The same, for who is told a secret: https, or a program on this machine."""
+    url = base_url(text)
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in _THIS_MACHINE:
+        raise ValueError("the URL must begin with https://: a secret is sent there")
+    return url
 
 
 def origins(text: str) -> tuple[str, ...]:
