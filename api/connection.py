@@ -19,7 +19,7 @@ class Connection(HttpToolsProtocol):
     _head_bytes = 0
     _waiting: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own too
         """The first request is to begin soon."""
         super().connection_made(transport)
         self._wait()

@@ -93,10 +93,11 @@ class Charging:
             changes = events.of_change(record.payment, after.payment, now)
             batch = cards.save(record, after.payment, charges=charges, events=changes)
             is_change = bool(batch)
+            batch += also
             if complete_to is not None:
                 payment = after.payment
                 next_at = next_check_at(payment.terms, payment.state.status, now)
-                batch += [*also, cards.answered(payment_id, next_at)]
+                batch.append(cards.answered(payment_id, next_at))
             try:
                 await self._database.write(batch)
             except Conflict:
