@@ -11,6 +11,7 @@
     ├── StoreError
     │   ├── StoreUnavailable    try again: locked, lost connection, disk full
     │   ├── StoreBroken         the file is damaged, or is no database: a person must act
+    │   ├── SharedUnavailable   Redis is away: what it holds may be lost, go on without it
     │   ├── Conflict            a condition of the batch did not hold; nothing was written
     │   └── SchemaMismatch      refuse to start; says whether to migrate or to upgrade
     └── InvariantError          our own bug: end the process
@@ -107,6 +108,10 @@ class StoreError(AxiomError):
 
 class StoreUnavailable(StoreError):
     """The database is busy or out of reach; the outcome of a write is unknown: read it."""
+
+
+class SharedUnavailable(StoreError):
+    """Redis is not there: nothing in it is the truth, so whoever asked goes on without it."""
 
 
 class StoreBroken(StoreError):

@@ -7,7 +7,7 @@ CREATE TABLE api_keys (
     scopes     TEXT NOT NULL CHECK (json_valid(scopes)),
     created_at INTEGER NOT NULL,
     revoked_at INTEGER                   -- NULL: valid
-) STRICT, WITHOUT ROWID;
+, expires_at INTEGER, rate TEXT) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX api_keys_by_name ON api_keys (name) WHERE revoked_at IS NULL;
 
@@ -237,6 +237,18 @@ CREATE TABLE idempotency_keys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+
+CREATE TABLE idempotency_leases (
+    api_key_id  TEXT NOT NULL,
+    route       TEXT NOT NULL,           -- method and route template
+    key         TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,           -- SHA-256 of the raw body, hex
+    holder      TEXT NOT NULL,           -- random, anew for each attempt: the fencing token
+    until       INTEGER NOT NULL,        -- unix seconds, after which anybody may take it
+    PRIMARY KEY (api_key_id, route, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX idempotency_leases_by_end ON idempotency_leases (until);
 
 CREATE TABLE measures (
     name       TEXT NOT NULL,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from indexer.core.rate import Rate, parse_rate
 from indexer.errors import Conflict, InvalidInput
 from store.database import Database, Statement
 from store.queries import QUERIES
@@ -32,7 +33,9 @@ class ApiKey:
 
     Attributes:
         id: stands for the key in logs and lists; no secret.
-        revoked_at: unix seconds; None while it is valid.
+        revoked_at: unix seconds; None while it is not revoked.
+        expires_at: unix seconds, from which on it is refused; None: it does not end by itself.
+        rate: how often it may call; None: as often as the deployment lets everyone.
     """
 
     id: str
@@ -40,6 +43,12 @@ class ApiKey:
     scopes: frozenset[str]
     created_at: int
     revoked_at: int | None
+    expires_at: int | None = None
+    rate: Rate | None = None
+
+    def expired(self, now: float) -> bool:
+        """Whether it has ended by itself, at that time in unix seconds."""
+        return self.expires_at is not None and self.expires_at <= now
 
 
 def new_key(random_bytes: bytes) -> str:
@@ -55,13 +64,57 @@ def hash_key(key: str) -> str:
 
 
 async def create(
-    database: Database, name: str, scopes: Iterable[str], *, key: str, id: str, now: int
+    database: Database,
+    name: str,
+    scopes: Iterable[str],
+    *,
+    key: str,
+    id: str,
+    now: int,
+    expires_at: int | None = None,
+    rate: Rate | None = None,
 ) -> ApiKey:
-    """Stores a new key.
+    """Stores a new key. The name of one that has expired is free again: that one is revoked.
+
+    Args:
+        database: where.
+        name: for people.
+        scopes: what it may do.
+        key: of `new_key`; only its hash is stored.
+        id: stands for it.
+        now: unix seconds.
+        expires_at: unix seconds; None: valid until it is revoked.
+        rate: how often it may call; None: as the deployment says.
 
     Raises:
-        InvalidInput: the name is empty, too long or taken; a scope is unknown.
+        InvalidInput: the name is empty, too long or taken; a scope is unknown; it has ended.
     """
+    wanted = _checked(name, scopes)
+    if expires_at is not None and expires_at <= now:
+        raise InvalidInput("expires_at", "lies in the past")
+    hashed, shown_rate = hash_key(key), None if rate is None else str(rate)
+    values = (id, name, hashed, json_text(sorted(wanted)), now, expires_at, shown_rate)
+    batch = [
+        Statement(QUERIES["api_key_free_name"], (name, now)),
+        Statement(QUERIES["api_key_insert"], values),
+    ]
+    try:
+        await database.write(batch)
+    except Conflict as error:
+        raise InvalidInput("name", f"there is a key named {name!r} already") from error
+    return ApiKey(
+        id=id,
+        name=name,
+        scopes=wanted,
+        created_at=now,
+        revoked_at=None,
+        expires_at=expires_at,
+        rate=rate,
+    )
+
+
+def _checked(name: str, scopes: Iterable[str]) -> frozenset[str]:
+    """The scopes of a key to be, when they and its name are what they must be."""
     wanted = frozenset(scopes)
     if not name.strip() or len(name) > NAME_LENGTH_MAX:
         raise InvalidInput("name", f"must have 1 to {NAME_LENGTH_MAX} characters")
@@ -72,17 +125,12 @@ async def create(
         )
     if not wanted:
         raise InvalidInput("scopes", f"name at least one of {', '.join(sorted(SCOPES))}")
-    values = (id, name, hash_key(key), json_text(sorted(wanted)), now)
-    try:
-        await database.write([Statement(QUERIES["api_key_insert"], values)])
-    except Conflict as error:
-        raise InvalidInput("name", f"there is a key named {name!r} already") from error
-    return ApiKey(id=id, name=name, scopes=wanted, created_at=now, revoked_at=None)
+    return wanted
 
 
-async def find(database: Database, key: str) -> ApiKey | None:
-    """The key's entry; None when it is unknown or revoked."""
-    [found] = await database.read([Statement(QUERIES["api_key_by_hash"], (hash_key(key),))])
+async def find(database: Database, key: str, now: int) -> ApiKey | None:
+    """The key's entry; None when it is unknown, revoked or, at `now`, expired."""
+    [found] = await database.read([Statement(QUERIES["api_key_by_hash"], (hash_key(key), now))])
     return _api_key(*found[0]) if found else None
 
 
@@ -98,11 +146,21 @@ async def revoke(database: Database, name_or_id: str, now: int) -> bool:
     return bool(found)
 
 
-def _api_key(id_: str, name: str, scopes: str, created_at: int, revoked_at: Any) -> ApiKey:
+def _api_key(
+    id_: str,
+    name: str,
+    scopes: str,
+    created_at: int,
+    revoked_at: Any,
+    expires_at: Any,
+    rate: str | None,
+) -> ApiKey:
     return ApiKey(
         id=id_,
         name=name,
         scopes=frozenset(_strings.decode(scopes)),
         created_at=created_at,
         revoked_at=revoked_at,
+        expires_at=expires_at,
+        rate=None if rate is None else parse_rate(rate),
     )

@@ -913,17 +913,24 @@ SET kind = excluded.kind, value = excluded.value, updated_at = excluded.updated_
 SELECT name, labels, kind, value FROM measures WHERE updated_at >= ? ORDER BY name, labels;
 
 
--- --------------------------------- api_keys and idempotency_keys: who calls, and what was answered
+-- ----------------------------------- api_keys and idempotency: who calls, and what was answered
 
 -- name: api_key_insert
-INSERT INTO api_keys (id, name, hash, scopes, created_at) VALUES (?, ?, ?, ?, ?);
+INSERT INTO api_keys (id, name, hash, scopes, created_at, expires_at, rate)
+VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: api_key_free_name
+-- A key that has ended by itself keeps nobody from its name.
+UPDATE api_keys SET revoked_at = expires_at
+WHERE name = ?1 AND revoked_at IS NULL AND expires_at <= ?2;
 
 -- name: api_key_by_hash
-SELECT id, name, scopes, created_at, revoked_at FROM api_keys
-WHERE hash = ? AND revoked_at IS NULL;
+SELECT id, name, scopes, created_at, revoked_at, expires_at, rate FROM api_keys
+WHERE hash = ?1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2);
 
 -- name: api_keys_all
-SELECT id, name, scopes, created_at, revoked_at FROM api_keys ORDER BY created_at, name;
+SELECT id, name, scopes, created_at, revoked_at, expires_at, rate FROM api_keys
+ORDER BY created_at, name;
 
 -- name: api_key_revoke
 UPDATE api_keys SET revoked_at = ?2 WHERE (id = ?1 OR name = ?1) AND revoked_at IS NULL
@@ -933,10 +940,45 @@ RETURNING id;
 SELECT fingerprint, status, headers, body, created_at FROM idempotency_keys
 WHERE api_key_id = ? AND route = ? AND key = ?;
 
+-- name: idempotency_claim
+-- A lease for ?7 seconds, where nothing is answered yet and no lease of another's lasts. One that
+-- ends later than any lease could (?8 seconds are the clocks apart at most) does not last either.
+INSERT INTO idempotency_leases (api_key_id, route, key, fingerprint, holder, until)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6 + ?7
+WHERE NOT EXISTS (
+    SELECT 1 FROM idempotency_keys WHERE api_key_id = ?1 AND route = ?2 AND key = ?3
+)
+ON CONFLICT (api_key_id, route, key) DO UPDATE
+SET fingerprint = excluded.fingerprint, holder = excluded.holder, until = excluded.until
+WHERE until <= ?6 OR until > ?6 + ?7 + ?8;
+
+-- name: idempotency_at_work
+-- Whose lease lasts. The last parameter is for how long a lease may seem to last.
+SELECT holder, fingerprint FROM idempotency_leases
+WHERE api_key_id = ?1 AND route = ?2 AND key = ?3 AND until > ?4 AND until <= ?4 + ?5;
+
+-- name: idempotency_renew
+UPDATE idempotency_leases SET until = ?5
+WHERE api_key_id = ?1 AND route = ?2 AND key = ?3 AND holder = ?4
+RETURNING holder;
+
+-- name: idempotency_release
+DELETE FROM idempotency_leases
+WHERE api_key_id = ?1 AND route = ?2 AND key = ?3 AND holder = ?4
+RETURNING holder;
+
 -- name: idempotency_insert
+-- On the condition that the lease names the holder: otherwise the key becomes NULL, which its
+-- column refuses, and with it the whole batch.
 INSERT INTO idempotency_keys (
     api_key_id, route, key, fingerprint, status, headers, body, created_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+) VALUES (
+    ?1,
+    ?2,
+    (SELECT key FROM idempotency_leases
+     WHERE api_key_id = ?1 AND route = ?2 AND key = ?3 AND holder = ?4),
+    ?5, ?6, ?7, ?8, ?9
+);
 
 -- name: idempotency_prune
 -- A bounded number at a time: a write holds up all others.
@@ -944,6 +986,13 @@ DELETE FROM idempotency_keys
 WHERE (api_key_id, route, key) IN (
     SELECT api_key_id, route, key FROM idempotency_keys
     WHERE created_at < ?1 ORDER BY created_at LIMIT ?2
+);
+
+-- name: idempotency_leases_prune
+DELETE FROM idempotency_leases
+WHERE (api_key_id, route, key) IN (
+    SELECT api_key_id, route, key FROM idempotency_leases
+    WHERE until < ?1 ORDER BY until LIMIT ?2
 );
 
 

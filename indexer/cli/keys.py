@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentTypeError, Namespace
 from typing import Final
 
+from indexer.cli import typed
 from indexer.cli.command import Command, CommandFailed, Commands, clock, database_of
 from indexer.cli.output import print_json, print_table
 from indexer.core.events import format_time
@@ -22,19 +23,26 @@ _CREATE = f"""
 
     scopes: {", ".join(sorted(SCOPES))}
 
+    A key is changed for another without a pause: make the new one, hand it over, and revoke the
+    old one when nobody uses it any more. What is repeated with the same
+    `Idempotency-Key` must be repeated with the same key.
+
     examples:
       axiompay keys create shop --scopes payments:read,payments:write
+      axiompay keys create shop-2027 --scopes payments:write --expires-in 90d --rate 100/10s
       KEY=$(axiompay keys create ci --scopes payments:read)
       curl -H "Authorization: Bearer $KEY" http://127.0.0.1:8000/api/pay
 """
 _LIST = """
-    Every key with its scopes, also revoked ones. The keys themselves are not stored.
+    Every key with its scopes, its end and its rate, also revoked ones. The keys themselves are
+    not stored. A rate of `-` is that of the deployment (AXIOM_RATE_LIMIT).
 
     example:
       axiompay keys list
 """
 _REVOKE = """
-    Ends a key, by its name or its id, at once and for ever.
+    Ends a key, by its name or its id, for ever. Every process of the API refuses it within two
+    seconds, and ends the streams that were opened with it within five.
 
     example:
       axiompay keys revoke shop
@@ -51,6 +59,18 @@ def add_to(commands: Commands) -> None:
         required=True,
         metavar="A,B",
         help="what it may do, commas between",
+    )
+    create.add_argument(
+        "--expires-in",
+        type=typed.duration_s,
+        metavar="TIME",
+        help="it ends by itself after so long, as 90d, 12h or 30m (default: never)",
+    )
+    create.add_argument(
+        "--rate",
+        type=typed.quota,
+        metavar="N/TIME",
+        help="how often it may call, as 100/10s (default: as AXIOM_RATE_LIMIT says)",
     )
     commands.add("list", Command(_list), "list the keys", _LIST, as_json=True)
     revoke = commands.add("revoke", Command(_revoke), "end a key", _REVOKE)
@@ -69,6 +89,7 @@ def _scopes(text: str) -> frozenset[str]:
 
 async def _create(arguments: Namespace, settings: Settings) -> int:
     key = keys.new_key(secrets.token_bytes(_KEY_BYTES))
+    now, lifetime_s = int(clock()), arguments.expires_in
     async with database_of(settings) as database:
         await keys.create(
             database,
@@ -76,7 +97,9 @@ async def _create(arguments: Namespace, settings: Settings) -> int:
             arguments.scopes,
             key=key,
             id=f"key_{secrets.token_hex(_ID_BYTES)}",
-            now=int(clock()),
+            now=now,
+            expires_at=None if lifetime_s is None else now + lifetime_s,
+            rate=arguments.rate,
         )
     print(key)
     if sys.stdout.isatty():
@@ -92,7 +115,7 @@ async def _list(arguments: Namespace, settings: Settings) -> int:
             print_json(_shown(key))
     else:
         shown = [_shown(key) for key in found]
-        heads = ("id", "name", "scopes", "created_at", "revoked_at")
+        heads = ("id", "name", "scopes", "rate", "created_at", "expires_at", "revoked_at")
         print_table(heads, [[_cell(row[head]) for head in heads] for row in shown])
     return 0
 
@@ -111,7 +134,9 @@ def _shown(key: ApiKey) -> dict[str, str | list[str] | None]:
         "id": key.id,
         "name": key.name,
         "scopes": sorted(key.scopes),
+        "rate": None if key.rate is None else str(key.rate),
         "created_at": format_time(key.created_at),
+        "expires_at": None if key.expires_at is None else format_time(key.expires_at),
         "revoked_at": None if key.revoked_at is None else format_time(key.revoked_at),
     }
 

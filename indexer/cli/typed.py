@@ -3,6 +3,7 @@
 All of them raise ArgumentTypeError. Nothing that is typed, however long, takes long to refuse.
 """
 
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from datetime import datetime
@@ -10,12 +11,19 @@ from typing import Final
 
 import base58
 
+from indexer.core.rate import Rate, parse_rate
+
 
 #: What a slot column can hold.
 _SLOT_MAX: Final = 2**63 - 1
 #: Requests a second: fewer are as good as none, and more cannot be sent.
 _RATE_MIN: Final = 0.01
 _RATE_MAX: Final = 100_000
+
+_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,6})([mhdw])", re.ASCII)
+#: Ten years: more is meant to be for ever.
+_DURATION_S_MAX: Final = 3_650 * 86_400
 
 
 def number(first: int, last: int, what: str = "") -> Callable[[str], int]:
@@ -50,6 +58,24 @@ def rate(text: str) -> float:
         bounds = f"{_RATE_MIN} to {_RATE_MAX}"
         raise ArgumentTypeError(f"{text!r:.60} is no number of requests from {bounds}")
     return value
+
+
+def quota(text: str) -> Rate:
+    """So many in so long, such as `100/10s`."""
+    try:
+        return parse_rate(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def duration_s(text: str) -> int:
+    """A time such as `90d`, in seconds."""
+    found = _DURATION.fullmatch(text)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 0 < seconds <= _DURATION_S_MAX:
+        wanted = "a number and one of m, h, d, w, at most ten years"
+        raise ArgumentTypeError(f"{text!r:.60} is no time such as 90d: {wanted}")
+    return seconds
 
 
 def unix_s(text: str) -> int:

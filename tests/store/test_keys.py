@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from indexer.core.rate import Rate
 from indexer.errors import InvalidInput
 from store import keys
 from store.database import Database, Statement
@@ -12,9 +13,25 @@ KEY = keys.new_key(bytes(range(32)))
 
 
 async def make(
-    database: Database, name: str = "shop", *, key: str = KEY, id: str = "key_1"
+    database: Database,
+    name: str = "shop",
+    *,
+    key: str = KEY,
+    id: str = "key_1",
+    now: int = 100,
+    expires_at: int | None = None,
+    rate: Rate | None = None,
 ) -> ApiKey:
-    return await keys.create(database, name, ["payments:read"], key=key, id=id, now=100)
+    return await keys.create(
+        database,
+        name,
+        ["payments:read"],
+        key=key,
+        id=id,
+        now=now,
+        expires_at=expires_at,
+        rate=rate,
+    )
 
 
 def test_a_key_is_256_bits_behind_a_prefix() -> None:
@@ -34,9 +51,9 @@ async def test_a_key_is_found_by_itself(database: Database) -> None:
         created_at=100,
         revoked_at=None,
     )
-    assert await keys.find(database, KEY) == created
-    assert await keys.find(database, KEY[:-1]) is None
-    assert await keys.find(database, keys.hash_key(KEY)) is None
+    assert await keys.find(database, KEY, 150) == created
+    assert await keys.find(database, KEY[:-1], 150) is None
+    assert await keys.find(database, keys.hash_key(KEY), 150) is None
 
 
 async def test_a_key_is_not_stored_in_clear(database: Database) -> None:
@@ -53,7 +70,7 @@ async def test_a_revoked_key_is_found_no_more_but_listed(database: Database, han
     created = await make(database)
 
     assert await keys.revoke(database, handle, 200)
-    assert await keys.find(database, KEY) is None
+    assert await keys.find(database, KEY, 150) is None
     assert await keys.listing(database) == [replace(created, revoked_at=200)]
     assert not await keys.revoke(database, handle, 300)
     assert not await keys.revoke(database, "unknown", 300)
@@ -69,6 +86,57 @@ async def test_a_name_is_free_again_once_its_key_is_revoked(database: Database) 
     await make(database, key=other, id="key_2")
 
     assert [each.id for each in await keys.listing(database)] == ["key_1", "key_2"]
+
+
+@pytest.mark.parametrize(("now", "is_good"), [(199, True), (200, False), (201, False)])
+async def test_a_key_ends_by_itself(database: Database, now: int, is_good: bool) -> None:
+    created = await make(database, expires_at=200)
+
+    assert (await keys.find(database, KEY, now) == created) is is_good
+    assert created.expired(now) is not is_good
+    assert await keys.listing(database) == [created]
+
+
+async def test_a_key_may_have_a_rate_of_its_own(database: Database) -> None:
+    created = await make(database, rate=Rate(100, 60))
+
+    assert created.rate == Rate(100, 60)
+    assert await keys.find(database, KEY, 150) == created
+    assert await keys.listing(database) == [created]
+
+
+async def test_the_name_of_an_expired_key_is_free(database: Database) -> None:
+    created = await make(database, expires_at=110)
+    other = keys.new_key(bytes(32))
+
+    with pytest.raises(InvalidInput, match="already"):
+        await make(database, key=other, id="key_2", now=109)
+    await make(database, key=other, id="key_2", now=110)
+
+    first, second = await keys.listing(database)
+    assert first == replace(created, revoked_at=110)
+    assert (second.id, second.revoked_at) == ("key_2", None)
+    assert await keys.revoke(database, "shop", 120)
+    assert (await keys.listing(database))[1].revoked_at == 120
+
+
+async def test_a_refused_key_leaves_the_expired_one_as_it_was(database: Database) -> None:
+    """Freeing the name and taking it are one write."""
+    created = await make(database, expires_at=110)
+
+    with pytest.raises(InvalidInput):
+        await make(database, now=120)  # the same key again: its hash is taken
+
+    assert await keys.listing(database) == [created]
+
+
+@pytest.mark.parametrize("expires_at", [99, 100])
+async def test_a_key_that_has_ended_already_is_refused(database: Database, expires_at: int) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await make(database, expires_at=expires_at)
+
+    assert caught.value.field == "expires_at"
+    assert await keys.listing(database) == []
 
 
 @pytest.mark.parametrize(

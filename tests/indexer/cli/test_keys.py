@@ -2,6 +2,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.indexer.cli.conftest import Run
 
 
@@ -45,3 +47,52 @@ def test_a_key_is_revoked_by_name_or_id_once(migrated: Run) -> None:
     revoked = [json.loads(line)["revoked_at"] for line in migrated("keys", "list", "--json").lines]
     assert codes == [0, 0, 1, 1]
     assert all(revoked)
+
+
+def test_a_key_has_an_end_and_a_rate(migrated: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.cli.keys.clock", lambda: 1_795_377_600.9)
+    migrated("keys", "create", "plain", "--scopes", "ops")
+    result = migrated(
+        "keys", "create", "partner", "--scopes=proxy", "--expires-in=90d", "--rate=100/10s"
+    )
+
+    assert result.code == 0
+    table, machine = migrated("keys", "list"), migrated("keys", "list", "--json")
+    rows = {row["name"]: row for row in map(json.loads, machine.lines)}
+    ends = [(row["rate"], row["expires_at"]) for row in (rows["plain"], rows["partner"])]
+    assert ends == [(None, None), ("100/10s", "2027-02-20T20:00:00Z")]
+    assert re.search(r"partner +proxy +100/10s +2026-11-22T20:00:00Z +2027-02-20T20", table.out)
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("--expires-in=0d", "no time such as 90d"),
+        ("--expires-in=-1d", "no time such as 90d"),
+        ("--expires-in=90", "no time such as 90d"),
+        ("--expires-in=3651d", "at most ten years"),
+        ("--expires-in=" + "9" * 10_000 + "d", "no time such as 90d"),
+        ("--rate=10", "no rate"),
+        ("--rate=0/10s", "no rate"),
+        ("--rate=999999/1s", "must be 1 to"),
+    ],
+)
+def test_no_end_and_no_rate_is_refused(migrated: Run, option: str, problem: str) -> None:
+    result = migrated("keys", "create", "partner", "--scopes", "proxy", option)
+
+    assert (result.code, result.out) == (2, "")
+    assert problem in " ".join(result.err.split())
+    assert migrated("keys", "list", "--json").out == ""
+
+
+def test_a_key_is_changed_for_another_of_its_name(migrated: Run) -> None:
+    """Two are valid at once; the name moves on with the one that stays."""
+    first = migrated("keys", "create", "shop", "--scopes", "ops").out
+    second = migrated("keys", "create", "shop-new", "--scopes", "ops").out
+
+    assert migrated("keys", "revoke", "shop").code == 0
+    third = migrated("keys", "create", "shop", "--scopes", "ops").out
+
+    assert len({first, second, third}) == 3
+    rows = [json.loads(line) for line in migrated("keys", "list", "--json").lines]
+    assert sorted(row["name"] for row in rows if not row["revoked_at"]) == ["shop", "shop-new"]
