@@ -7,13 +7,14 @@ value that may carry a key.
 import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from solders.pubkey import Pubkey
 
-from indexer.redact import URL_CHARACTERS, redact
+from indexer.core.rate import Rate, parse_rate
+from indexer.redact import URL_CHARACTERS, passwords_in, redact
 
 
 ITEMS_MAX: Final = 100
@@ -32,12 +33,21 @@ _SECRET: Final = re.compile(rf"[!-+\--~]{{{_SECRET_CHARS_MIN},512}}", re.ASCII)
 #: How many secrets of one kind are valid at once.
 _SECRETS_MAX: Final = 2
 _SIGNING_KEY_CHARS_MIN: Final = 32
-#: What stands in examples and is left there by mistake.
+#: What stands in examples and is left there by mistake, whatever stands between the letters.
 _PLACEHOLDERS: Final = frozenset(
-    {"changeme", "change-me", "password", "your-secret", "placeholder"}
+    {"changeme", "changethis", "example", "mysecret", "password", "placeholder", "replaceme"}
+    | {"secret", "supersecret", "todo", "yourkey", "yourpassword", "yoursecret", "yoursecrethere"}
 )
+_NO_LETTERS: Final = re.compile(r"[^a-z]+")
+#: The same part so often, or so few characters in all, is no secret.
+_REPEATED_MIN: Final = 3
+_ALIKE_MAX: Final = 2
 
-_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_REDIS_QUERY: Final = frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+_REDIS_DATABASE: Final = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
+
+#: How a machine calls itself.
+THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 E = TypeVar("E", bound=StrEnum)
 Network = IPv4Network | IPv6Network
@@ -75,9 +85,28 @@ def secret(text: str) -> str:
     """A secret that somebody else made: visible ASCII. It is never shown."""
     if not _SECRET.fullmatch(text):
         raise ValueError(f"must be {_SECRET_CHARS_MIN} to 512 visible ASCII characters")
-    if text.lower() in _PLACEHOLDERS:
-        raise ValueError("is a placeholder, not a secret")
+    if weak := _weakness(text):
+        raise ValueError(weak)
     return text
+
+
+def _weakness(text: str) -> str | None:
+    """Why it is no secret, whoever made it; None when nothing speaks against it."""
+    if len(text) < _SECRET_CHARS_MIN:
+        return f"must have {_SECRET_CHARS_MIN} characters at the least"
+    if _NO_LETTERS.sub("", text.lower()) in _PLACEHOLDERS:
+        return "is a placeholder, not a secret"
+    if _is_repetitive(text):
+        return "only repeats itself: it is no secret"
+    return None
+
+
+def _is_repetitive(text: str) -> bool:
+    """Whether it was typed to fill the field: `aaaaaaaa`, `abababab`, `0123012301230123`."""
+    parts = (text[:length] for length in range(1, len(text) // _REPEATED_MIN + 1))
+    return len(set(text)) <= _ALIKE_MAX or any(
+        text == (part * len(text))[: len(text)] for part in parts
+    )
 
 
 def secrets(text: str) -> tuple[str, ...]:
@@ -163,7 +192,7 @@ def secure_base_url(text: str) -> str:
     """The same, for who is told a secret: https, or a program on this machine."""
     url = base_url(text)
     parts = urlsplit(url)
-    if parts.scheme != "https" and parts.hostname not in _THIS_MACHINE:
+    if parts.scheme != "https" and parts.hostname not in THIS_MACHINE:
         raise ValueError("the URL must begin with https://: a secret is sent there")
     return url
 
@@ -218,11 +247,70 @@ def sqlite_url(text: str) -> str:
     return text
 
 
+def redis_url(text: str) -> str:
+    """Where Redis is: `redis://`, `rediss://` (with TLS), or `unix://` and the path of a socket.
+
+    Of what a Redis URL may say in its query, only what says where and who: how long to wait, and
+    the like, is not the deployment's to set.
+    """
+    local = text.startswith("unix://")
+    # A socket has a path in place of a host.
+    problem = _url_problem(text, ("redis", "rediss", "unix"), host_needed=not local)
+    parts = urlsplit(text) if problem is None else SplitResult("", "", "", "", "")
+    names = [pair.partition("=")[0] for pair in parts.query.split("&") if pair]
+    if problem is None and local and (parts.hostname or len(parts.path) <= 1):
+        problem = "needs a path: unix:///run/redis.sock"
+    if problem is None and (parts.fragment or not _REDIS_QUERY.issuperset(names)):
+        problem = f"may say no more than {', '.join(sorted(_REDIS_QUERY))} behind its `?`"
+    if problem is None and not local and not _REDIS_DATABASE.fullmatch(parts.path):
+        problem = "must end in the number of a database, such as /0, or not name one"
+    if problem:
+        raise ValueError(f"the URL {problem}")
+    for password in passwords_in(text):
+        if weak := _weakness(password):
+            raise ValueError(f"the password in the URL {weak}")
+    return text
+
+
+def rates(text: str) -> dict[str, Rate]:
+    """`getPayment=60/10s,listPayments=100/m`: calls with their rates."""
+    found: dict[str, Rate] = {}
+    for item in _items(text):
+        name, equals, rate = (part.strip() for part in item.partition("="))
+        if not _WORD.fullmatch(name) or not equals:
+            raise ValueError(
+                f"{redact(item)!r:.80} names no call and its rate, as getPayment=60/10s"
+            )
+        if name in found:
+            raise ValueError(f"{name} stands there twice")
+        found[name] = parse_rate(rate)
+    return found
+
+
+def paths(text: str) -> tuple[str, ...]:
+    """A comma list of distinct names of files."""
+    return _distinct(_items(text))
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """A comma list of host names or addresses, without ports; `*` alone is any."""
+    found = _distinct(_items(text))
+    return found if found == ("*",) else tuple(host(item.strip("[]").lower()) for item in found)
+
+
 def host(text: str) -> str:
     """A host name or an IP address to listen on."""
     if not _HOST.fullmatch(text):
         raise ValueError(f"{redact(text)!r} is neither a host name nor an IP address")
     return text
+
+
+def is_loopback(host_: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ip_address(host_).is_loopback
+    except ValueError:
+        return host_ in THIS_MACHINE
 
 
 def authority(host_: str) -> str:
@@ -262,7 +350,7 @@ def _distinct(items: Sequence[str]) -> tuple[str, ...]:
     return tuple(items)
 
 
-def _url_problem(url: str, schemes: tuple[str, ...]) -> str | None:
+def _url_problem(url: str, schemes: tuple[str, ...], *, host_needed: bool = True) -> str | None:
     """What is wrong with it, without showing it."""
     if not _URL.fullmatch(url):
         return "has characters that must be percent-encoded"
@@ -273,6 +361,9 @@ def _url_problem(url: str, schemes: tuple[str, ...]) -> str | None:
         return "is malformed"
     if parts.scheme not in schemes:
         return f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-    if not host_ or port == 0:
-        return "has no host" if not host_ else "has port 0"
-    return None
+    if parts.netloc.count("@") > 1:
+        # Whoever takes the first one for the end of the password shows the rest of it.
+        return "has an @ in its user name or password: write %40"
+    if host_needed and not host_:
+        return "has no host"
+    return "has port 0" if port == 0 else None

@@ -40,10 +40,11 @@ _URL: Final = re.compile(
     rf"(?P<rest>[/?#][{URL_CHARACTERS}]*)?",
     re.IGNORECASE,
 )
-#: Known by how they begin: keys of this product, secrets of receivers, keys of Paymob in all of
-#: its countries (`egy_sk_test_…`, `are_pk_live_…`, `sau_csk_…`).
+#: Known by how they begin: keys of this product, secrets of receivers, identities of age, keys of
+#: Paymob in all of its countries (`egy_sk_test_…`, `are_pk_live_…`, `sau_csk_…`).
 _BY_FORM: Final = re.compile(
-    r"(?P<form>\b(?:axk_|whsec_|[a-z]{2,4}_c?[sp]k_))[A-Za-z0-9_\-+/=]+", re.IGNORECASE
+    r"(?P<form>\b(?:axk_|whsec_|age-secret-key-|[a-z]{2,4}_c?[sp]k_))[A-Za-z0-9_\-+/=]+",
+    re.IGNORECASE,
 )
 #: Paymob's `Token` is a secret key; a token that is named in a sentence of ours is a mint.
 _SCHEME: Final = re.compile(
@@ -88,9 +89,19 @@ def secrets_of(url: str) -> tuple[str, ...]:
 
 
 def keys_in(url: str) -> tuple[str, ...]:
-    """The parts of a URL that are most likely keys, and no words such as `mainnet`."""
+    """The parts of a URL that are most likely keys, and no words such as `mainnet`.
+
+    A password is one, whatever it looks like.
+    """
     found = (part for part in secrets_of(url) if any(each.isdigit() for each in part))
-    return tuple(part for part in found if len(part) >= _KEY_CHARS_MIN)
+    keys = tuple(part for part in found if len(part) >= _KEY_CHARS_MIN)
+    return tuple(dict.fromkeys((*passwords_in(url), *keys)))
+
+
+def passwords_in(url: str) -> tuple[str, ...]:
+    """The password before the host, as it is written and as it is meant."""
+    written = urlsplit(url).password
+    return tuple(dict.fromkeys((written, unquote(written)))) if written else ()
 
 
 class Redactor:

@@ -10,13 +10,16 @@ All problems are found before any is reported, so that one start is enough to se
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
+from urllib.parse import urlsplit
 
-from indexer import parsers
+from indexer import parsers, upstreams
 from indexer.core.creation import EXPIRES_IN_S_MAX, EXPIRES_IN_S_MIN, Policy
 from indexer.core.paymob import Pins
+from indexer.core.profile import PartnerSecrets, Profile
+from indexer.core.rate import Rate, parse_rate
 from indexer.core.types import Currency
-from indexer.environment import PREFIX, Reader, merged, suspicious
+from indexer.environment import IDENTITY, PREFIX, Reader, credential_names, merged, suspicious
 from indexer.errors import ConfigError
 from indexer.log import LogFormat, LogLevel
 from indexer.redact import HIDDEN, keys_in, redact
@@ -25,6 +28,9 @@ from indexer.redact import HIDDEN, keys_in, redact
 DAY_S: Final = 86_400
 
 Network = parsers.Network
+
+#: What one caller may do where nothing is set.
+_RATE: Final = Rate(10, 10)
 
 _USDC_MINT: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
 
@@ -198,6 +204,53 @@ class Settings:
     Default none: browsers then allow only pages of the API's own origin.
     """
 
+    allowed_hosts: tuple[str, ...] = ()
+    """Names under which the API may be called, commas between; `*` alone is any.
+
+    Default: the host of `public_url` where that is set, and this machine's own names; any name
+    where `host` is no loopback address and `public_url` is not set.
+    """
+
+    trusted_proxies: tuple[Network, ...] = ()
+    """Networks of the proxies in front, whose `X-Forwarded-For` is believed; commas between.
+
+    Default none: the caller is whoever connects. Behind a proxy it must be set, or all callers
+    are one.
+    """
+
+    redis_url: str | None = None
+    """Redis, in which processes share what may be lost: `redis://`, `rediss://` or `unix://`.
+
+    Default none: each process counts and remembers for itself.
+    """
+
+    rate_limit: Rate = _RATE
+    """Requests that one caller (an API key, else an address) may make, such as `10/10s`.
+
+    Default 10 in any 10 seconds. A key may have a rate of its own (`axiompay keys create`).
+    """
+
+    rate_limits: Mapping[str, Rate] = field(default_factory=dict)
+    """Rates of single calls, which are then counted apart: `getPayment=60/10s`, commas between.
+
+    Named are the operations of the OpenAPI document. Default none but the doors for webhooks,
+    which have a generous one.
+    """
+
+    streams_per_address: int = 1_000
+    """Streams that one address may hold open, 1 … 10000. Default 1000."""
+
+    upstreams: tuple[Profile, ...] = ()
+    """Partners that may be called through `/api/proxy`: paths of profiles, or the name of one that
+    is shipped (`amadeus`); commas between.
+
+    Default none. What one is used with is set by variables that are named after it:
+    `UPSTREAM_<NAME>_CLIENT_ID`, `…_CLIENT_SECRET`, `…_KEY`, and `…_BASE_URL` for another host.
+    """
+
+    upstream_secrets: Mapping[str, PartnerSecrets] = field(default_factory=dict)
+    """What proves to each of them who we are, by the profile's name."""
+
     log_level: LogLevel = LogLevel.INFO
     """The least that is logged: debug, info, warning or error. Default info."""
 
@@ -209,12 +262,25 @@ class Settings:
         if not self.ws_urls:
             object.__setattr__(self, "ws_urls", tuple(map(parsers.ws_url, self.rpc_urls)))
         if not self.public_url:
-            url = f"http://{parsers.authority(self.host)}:{self.port}"
-            object.__setattr__(self, "public_url", url)
+            object.__setattr__(self, "public_url", self._derived_url())
 
     def __repr__(self) -> str:
         shown = (f"{f.name}={_shown(f.name, getattr(self, f.name))}" for f in fields(self))
         return f"Settings({', '.join(shown)})"
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The names under which the API may be called, without ports; None: any."""
+        if self.allowed_hosts:
+            return None if self.allowed_hosts == ("*",) else frozenset(self.allowed_hosts)
+        is_named = self.public_url != self._derived_url()
+        if not is_named and not parsers.is_loopback(self.host):
+            return None
+        public = urlsplit(self.public_url).hostname or ""
+        return frozenset({public, *parsers.THIS_MACHINE})
+
+    def _derived_url(self) -> str:
+        return f"http://{parsers.authority(self.host)}:{self.port}"
 
     @property
     def takes_cards(self) -> bool:
@@ -256,25 +322,29 @@ class Settings:
         for name in sorted(SECRETS):
             held: str | tuple[str, ...] | None = getattr(self, name)
             for value in (held,) if isinstance(held, str) else held or ():
-                yield from keys_in(value) if name.endswith("_urls") else (value,)
+                yield from keys_in(value) if _is_url(name) else (value,)
+        for held_by in self.upstream_secrets.values():
+            yield from filter(None, (held_by.client_secret, held_by.key))
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str], dotenv: Path | None) -> Self:
-        """The settings that the environment and the `.env` file add up to.
+    def from_env(cls, environ: Mapping[str, str], *files: Path | None) -> Self:
+        """The settings that the environment and files add up to.
 
         Args:
-            environ: the process's environment.
-            dotenv: the `.env` file; None to read none.
+            environ: the process's environment, which wins over every file.
+            files: plain or encrypted (`.age`), the weakest first; None is no file.
 
         Raises:
             ConfigError: with one sentence for each thing that is wrong.
         """
-        reader = Reader(_variables(environ, dotenv))
+        reader = Reader(merged(environ, *files))
         values: dict[str, Any] = {}
         for name, parse in PARSERS.items():
             value = reader.take(name, parse, secret=name in SECRETS)
             if value is not None:
                 values[name] = value
+        values["upstreams"] = upstreams.read(values.get("upstreams", ()), reader)
+        values["upstream_secrets"] = upstreams.secrets_of(values["upstreams"], reader)
         problems = [*reader.problems, *_contradictions(values, reader.faulty)]
         if problems:
             raise ConfigError(tuple(problems))
@@ -315,6 +385,13 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "webhook_private_networks": parsers.networks,
     "webhook_retention_days": parsers.integer(1, 3_650),
     "cors_origins": parsers.origins,
+    "allowed_hosts": parsers.hosts,
+    "trusted_proxies": parsers.networks,
+    "redis_url": parsers.redis_url,
+    "rate_limit": parse_rate,
+    "rate_limits": parsers.rates,
+    "streams_per_address": parsers.integer(1, 10_000),
+    "upstreams": parsers.paths,
     "log_level": parsers.choice(LogLevel),
     "log_format": parsers.choice(LogFormat),
 }
@@ -331,6 +408,7 @@ SECRETS: Final = frozenset(
         "paymob_api_key",
         "paymob_hmac_secret",
         "webhook_signing_keys",
+        "redis_url",
     }
 )
 
@@ -345,30 +423,47 @@ _PAYMOB: Final = (
 )
 
 
+def _is_url(name: str) -> bool:
+    return name.endswith(("_url", "_urls"))
+
+
 def _shown(name: str, value: object) -> str:
     """A setting fit to be printed: of URLs the host, of other secrets whether they are there."""
-    if name in SECRETS and not name.endswith("_urls"):
+    if name in SECRETS and not _is_url(name):
         return HIDDEN if value else repr(value)
+    if name == "upstreams":
+        return repr(tuple(profile.name for profile in cast("tuple[Profile, ...]", value)))
     return redact(repr(value))
 
 
 def variable_names() -> frozenset[str]:
     """Every variable that is read."""
-    names = {PREFIX + name.upper() for name in PARSERS}
-    return frozenset(names | {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS})
+    names = {PREFIX + name.upper() for name in (*PARSERS, IDENTITY)}
+    return frozenset(names | {f"{PREFIX}{name.upper()}_FILE" for name in (*SECRETS, IDENTITY)})
 
 
-def unknown_variables(environ: Mapping[str, str], dotenv: Path | None) -> tuple[str, ...]:
-    """A warning for each `AXIOM_` variable that is no setting: most likely it is misspelt."""
-    return suspicious(_variables(environ, dotenv), variable_names())
+def may_hold_secret(variable: str) -> bool:
+    """Whether what a variable holds must be kept from others; not what its `_FILE` names."""
+    field_ = variable.removeprefix(PREFIX).lower()
+    return field_ == IDENTITY or field_ in SECRETS or upstreams.is_secret(field_)
 
 
-def _variables(environ: Mapping[str, str], dotenv: Path | None) -> Mapping[str, str]:
-    try:
-        return merged(environ, dotenv)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError((f"cannot read {dotenv}: {reason}",)) from error
+def unknown_variables(environ: Mapping[str, str], *files: Path | None) -> tuple[str, ...]:
+    """A warning for each `AXIOM_` variable that is no setting: most likely it is misspelt.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    variables = merged(environ, *files)
+    given = {name for name in variables if name.startswith(PREFIX)}
+    given |= credential_names(variables)
+    return suspicious({name for name in given if not _is_of_partner(name)}, variable_names())
+
+
+def _is_of_partner(variable: str) -> bool:
+    field_ = variable.removeprefix(PREFIX).lower()
+    of_file = field_.removesuffix("_file")
+    return upstreams.OF_PARTNERS.fullmatch(field_) is not None or upstreams.is_secret(of_file)
 
 
 def _contradictions(values: Mapping[str, Any], faulty: Collection[str]) -> list[str]:

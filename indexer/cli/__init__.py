@@ -13,14 +13,13 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final, assert_never
 
 import uvloop
 
 from indexer import log
 from indexer.cli.arguments import build_parser
-from indexer.cli.command import Command, Voice
+from indexer.cli.command import Command, Voice, env_files
 from indexer.cli.output import say
 from indexer.errors import AxiomError, ConfigError, InvalidInput, InvariantError
 from indexer.log import LogLevel
@@ -30,8 +29,6 @@ from indexer.settings import Settings, unknown_variables
 DONE: Final = 0
 FAILED: Final = 1
 MISUSED: Final = 2
-
-_DEFAULT_ENV_FILE: Final = Path(".env")
 
 _STDOUT: Final = 1
 _STDERR: Final = 2
@@ -117,12 +114,10 @@ def _run(arguments: Namespace) -> int:
 
 
 def _settings(arguments: Namespace, command: Command) -> Settings:
-    env_file: Path | None = getattr(arguments, "env_file", None)
-    if env_file is None and _DEFAULT_ENV_FILE.is_file():
-        env_file = _DEFAULT_ENV_FILE
-    for sentence in unknown_variables(os.environ, env_file):
+    files = env_files(arguments)
+    for sentence in unknown_variables(os.environ, *files):
         say(f"warning: {sentence}")
-    settings = Settings.from_env(os.environ, env_file)
+    settings = Settings.from_env(os.environ, *files)
     log.configure(_level(settings.log_level, command.voice), settings.log_format)
     log.hide(settings.secret_values())
     return settings

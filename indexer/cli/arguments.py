@@ -15,6 +15,7 @@ from indexer.cli import (
     replay,
     review,
     schema,
+    secret_files,
     serve,
     webhooks,
 )
@@ -33,7 +34,7 @@ first steps:
 """
 
 _EPILOG = """\
-Settings come from AXIOM_ variables and from .env; .env.example describes each of them.
+Settings come from AXIOM_ variables, .env.age and .env; .env.example describes each of them.
 Exit codes: 0 done, 1 failed or not as it should be, 2 wrong usage or settings.
 """
 
@@ -63,5 +64,6 @@ def build_parser() -> ArgumentParser:
     dlq.add_to(commands.group("dlq", "transactions that could not be examined"))
     webhooks.add_to(commands.group("webhooks", "what came in, what is sent, and to whom"))
     keys.add_to(commands.group("keys", "create, list and revoke API keys"))
+    secret_files.add_to(commands.group("secrets", "settings that are kept encrypted"))
     demo.add_to(commands)
     return parser

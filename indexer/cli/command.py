@@ -31,6 +31,10 @@ from store.database import Database, open_database, path_of
 clock: Final = time.time  # noqa: TID251 - the entry point is where it comes from
 
 
+#: What is read where no file is named: plain, and encrypted (docs/secrets.md).
+_ENV_FILES: Final = (Path(".env"), Path(".env.age"))
+
+
 class CommandFailed(AxiomError):
     """What was asked for cannot be done as things are; the message says why."""
 
@@ -104,8 +108,15 @@ def add_env_file(parser: ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         default=SUPPRESS,
-        help="settings to read beside the environment, which wins (default: .env, if it is there)",
+        help="settings to read beside the environment, which wins; encrypted if it is named .age "
+        "(default: .env, and .env.age over it, as far as they are there)",
     )
+
+
+def env_files(arguments: Namespace) -> tuple[Path, ...]:
+    """The files of settings, the weakest first: the one that was named, or those that are there."""
+    named: Path | None = getattr(arguments, "env_file", None)
+    return (named,) if named is not None else tuple(filter(Path.is_file, _ENV_FILES))
 
 
 def add_limit(parser: ArgumentParser, default: int, maximum: int, *, what: str = "at most") -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
@@ -42,8 +43,12 @@ def add_to(commands: Commands) -> None:
 
 
 async def _doctor(arguments: Namespace, settings: Settings) -> int:
-    findings = await examine(settings)
-    if arguments.json:
+    return show(await examine(settings), as_json=arguments.json)
+
+
+def show(findings: Sequence[Finding], *, as_json: bool) -> int:
+    """Prints them; returns the exit code that they come to."""
+    if as_json:
         for finding in findings:
             print_json(finding._asdict())
     else:

@@ -46,10 +46,22 @@ def decode_object(raw: bytes) -> dict[str, Any]:
     Raises:
         InvalidInput: it is none, or too large, or nested too deeply.
     """
-    if len(raw) > BODY_BYTES_MAX:
-        raise InvalidInput("", f"has more than {BODY_BYTES_MAX} bytes")
+    body = decode(raw)
+    if not isinstance(body, dict):
+        raise InvalidInput("", "must be an object")
+    return body
+
+
+def decode(raw: bytes, *, bytes_max: int = BODY_BYTES_MAX, depth_max: int = DEPTH_MAX) -> Any:
+    """The JSON value that a body is; its numbers are `Number`.
+
+    Raises:
+        InvalidInput: it is none, or too large, or nested too deeply.
+    """
+    if len(raw) > bytes_max:
+        raise InvalidInput("", f"has more than {bytes_max} bytes")
     try:
-        body = json.loads(
+        value = json.loads(
             raw.decode("utf-8"),
             parse_int=Number,
             parse_float=Number,
@@ -59,16 +71,28 @@ def decode_object(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InvalidInput("", f"is not UTF-8 at byte {error.start}") from None
     except RecursionError:
-        raise InvalidInput("", f"is nested more than {DEPTH_MAX} deep") from None
+        raise InvalidInput("", f"is nested more than {depth_max} deep") from None
     except json.JSONDecodeError as error:
         raise InvalidInput("", f"is not JSON: {error.msg}") from None
     except UnfitError as error:
         about = f"'{shown_name(error.name)}' " if error.name else ""
         raise InvalidInput("", f"{about}{error.message}") from None
-    if not isinstance(body, dict):
-        raise InvalidInput("", "must be an object")
-    _check_depth(body)
-    return body
+    _check_depth(value, depth_max)
+    return value
+
+
+def encode(value: Any) -> str:
+    """The JSON of what `decode` gave: ASCII, each number as it was written."""
+    match value:
+        case Number():
+            return str(value)
+        case dict():
+            members = (f"{json.dumps(name)}:{encode(each)}" for name, each in value.items())
+            return f"{{{','.join(members)}}}"
+        case list() | tuple():
+            return f"[{','.join(map(encode, value))}]"
+        case _:
+            return json.dumps(value)
 
 
 def decode_query(query: str) -> dict[str, str]:
@@ -123,12 +147,12 @@ def _twice(pairs: list[tuple[str, Any]]) -> str:
     return name
 
 
-def _check_depth(body: dict[str, Any]) -> None:
-    level: list[Any] = [body]
-    for _ in range(DEPTH_MAX):
+def _check_depth(value: Any, depth_max: int) -> None:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(depth_max):
         inner: list[Any] = []
-        for value in level:
-            inner.extend(value.values() if isinstance(value, dict) else value)
-        level = [value for value in inner if isinstance(value, (dict, list))]
+        for each in level:
+            inner.extend(each.values() if isinstance(each, dict) else each)
+        level = [each for each in inner if isinstance(each, (dict, list))]
     if level:
-        raise InvalidInput("", f"is nested more than {DEPTH_MAX} deep")
+        raise InvalidInput("", f"is nested more than {depth_max} deep")

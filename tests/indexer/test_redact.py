@@ -41,6 +41,7 @@ CASES = [
     ("sent Token 0123456789abcdef-KEY", "sent Token ***"),
     ("with Bearer 0123456789abcdef-KEY", "with Bearer ***"),
     ("secret whsec_S0VZ+/S0VZ==, again", "secret whsec_***, again"),
+    ("identity AGE-SECRET-KEY-1KEY, again", "identity AGE-SECRET-KEY-***, again"),
     ("egy_pk_live_KEY are_csk_test_KEY", "egy_pk_*** are_csk_***"),
     ("/api/webhooks/paymob?hmac=0123abcdKEY&id=7", "/api/webhooks/paymob?hmac=***&id=7"),
     ('{"hmac": "0123abcdKEY", "id": 7}', '{"hmac": "***", "id": 7}'),
@@ -228,6 +229,8 @@ def test_the_parts_of_a_url_that_a_server_may_echo() -> None:
     [
         ("https://a.example/mainnet-beta/solana", ()),
         ("https://a.example/v2/0123456789ab", ("0123456789ab",)),
+        ("https://user:correcthorse@a.example/mainnet-beta", ("correcthorse",)),
+        ("redis://:correct%40horse@cache", ("correct%40horse", "correct@horse")),
         ("https://a.example/?api-key=01234567-89ab-cdef", None),
     ],
 )

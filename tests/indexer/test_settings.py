@@ -6,17 +6,29 @@ from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given, strategies as st
 
 import indexer.settings
+from indexer.core.rate import Rate
 from indexer.core.types import Currency
 from indexer.errors import ConfigError
 from indexer.log import LogFormat, LogLevel
-from indexer.settings import PARSERS, SECRETS, Settings, unknown_variables, variable_names
+from indexer.redact import Redactor
+from indexer.settings import (
+    PARSERS,
+    SECRETS,
+    Settings,
+    may_hold_secret,
+    unknown_variables,
+    variable_names,
+)
 
 
 KEY = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
+LONG = "0123456789abcdef0123456789ABCDEF"
 OTHER_KEY = "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB"
 EXAMPLE = Path(indexer.settings.__file__).parents[1] / ".env.example"
 
@@ -61,7 +73,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("HELIUS_API_URL", "http://127.0.0.1:9/", "http://127.0.0.1:9"),
     ("PAYMOB_BASE_URL", "https://ksa.paymob.com", "https://ksa.paymob.com"),
     ("PAYMOB_CURRENCY", "sar", Currency.SAR),
-    ("WEBHOOK_SIGNING_KEYS", f"{'a' * 32},{'b' * 40}", ("a" * 32, "b" * 40)),
+    ("WEBHOOK_SIGNING_KEYS", f"{LONG},{LONG}{LONG}", (LONG, LONG + LONG)),
     (
         "WEBHOOK_PRIVATE_NETWORKS",
         "127.0.0.1, fd00::/8",
@@ -70,6 +82,15 @@ GOOD: list[tuple[str, str, object]] = [
     ("WEBHOOK_RETENTION_DAYS", "1", 1),
     ("CORS_ORIGINS", "https://a.example,http://b:3000", ("https://a.example", "http://b:3000")),
     ("CORS_ORIGINS", "*", ("*",)),
+    ("ALLOWED_HOSTS", "Pay.Example, [::1]", ("pay.example", "::1")),
+    ("ALLOWED_HOSTS", "*", ("*",)),
+    ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1/128"))),
+    ("REDIS_URL", "redis://cache", "redis://cache"),
+    ("REDIS_URL", "rediss://u:p%40ssw0rd@h:1/15?db=2", "rediss://u:p%40ssw0rd@h:1/15?db=2"),
+    ("REDIS_URL", "unix://:pa55words@/run/r.sock?db=1", "unix://:pa55words@/run/r.sock?db=1"),
+    ("RATE_LIMIT", "5/2m", Rate(5, 120)),
+    ("RATE_LIMITS", "getPayment=60/10s, pay=1/s", {"getPayment": Rate(60, 10), "pay": Rate(1, 1)}),
+    ("STREAMS_PER_ADDRESS", "10000", 10_000),
     ("LOG_LEVEL", "WARNING", LogLevel.WARNING),
     ("LOG_FORMAT", "json", LogFormat.JSON),
     ("PORT", "  8080 ", 8080),
@@ -138,13 +159,41 @@ BAD: list[tuple[str, str, str]] = [
     ("PAYMOB_INTEGRATION_IDS", "0", "from 1"),
     ("PAYMOB_OWNER", "-302852", "from 1"),
     ("PAYMOB_CURRENCY", "USD", "EGP, SAR, AED, OMR"),
-    ("WEBHOOK_SIGNING_KEYS", "a" * 31, "32 characters"),
+    ("PAYMOB_HMAC_SECRET", "<Your Secret Here>".replace(" ", "-"), "placeholder"),
+    ("PAYMOB_SECRET_KEY", "aaaaaaaa", "repeats itself"),
+    ("WEBHOOK_SIGNING_KEYS", "0123456789abcdef0123456789abcde", "32 characters"),
+    ("WEBHOOK_SIGNING_KEYS", "0123456789abcdef" * 3, "repeats itself"),
     ("WEBHOOK_PRIVATE_NETWORKS", "10.0.0.1/8", "no network"),
     ("WEBHOOK_PRIVATE_NETWORKS", "localhost", "no network"),
     ("WEBHOOK_RETENTION_DAYS", "0", "from 1"),
     ("CORS_ORIGINS", "https://a.example/", "without a path"),
     ("CORS_ORIGINS", "a.example", "scheme://host"),
     ("CORS_ORIGINS", "*,https://a", "scheme://host"),
+    ("ALLOWED_HOSTS", "pay.example:8000", "host name"),
+    ("ALLOWED_HOSTS", "https://pay.example", "host name"),
+    ("ALLOWED_HOSTS", "*,pay.example", "host name"),
+    ("ALLOWED_HOSTS", "a,a", "twice"),
+    ("TRUSTED_PROXIES", "10.0.0.1/8", "no network"),
+    ("TRUSTED_PROXIES", "proxy.example", "no network"),
+    ("REDIS_URL", "http://cache", "redis:// or rediss:// or unix://"),
+    ("REDIS_URL", "redis://", "no host"),
+    ("REDIS_URL", "redis://cache:0", "port 0"),
+    ("REDIS_URL", "redis://cache/first", "number of a database"),
+    ("REDIS_URL", "redis://cache/#0", "no more than"),
+    ("REDIS_URL", "redis://cache?socket_timeout=9", "no more than db"),
+    ("REDIS_URL", "unix://cache/run/r.sock", "needs a path"),
+    ("REDIS_URL", "unix:///", "needs a path"),
+    ("REDIS_URL", "redis://:pa@ssw0rd@cache", "write %40"),
+    ("REDIS_URL", "redis://:short@cache", "8 characters"),
+    ("REDIS_URL", "redis://:changeme@cache", "placeholder"),
+    ("RATE_LIMIT", "10", "10/10s"),
+    ("RATE_LIMIT", "0/s", "10/10s"),
+    ("RATE_LIMIT", "1/25h", "must be 1 to"),
+    ("RATE_LIMITS", "60/10s", "getPayment=60/10s"),
+    ("RATE_LIMITS", "getPayment=", "10/10s"),
+    ("RATE_LIMITS", "getPayment=1/s,getPayment=2/s", "twice"),
+    ("RATE_LIMITS", "getPayment=fast", "10/10s"),
+    ("STREAMS_PER_ADDRESS", "0", "from 1 to 10000"),
     ("LOG_LEVEL", "loud", "debug, info, warning, error"),
     ("LOG_FORMAT", "xml", "auto, console, json"),
 ]
@@ -256,8 +305,8 @@ def test_a_webhook_at_helius_is_kept_with_its_key_or_not_at_all() -> None:
 
 
 def test_no_secret_is_in_the_repr() -> None:
-    secret = "canary-" * 6
-    names = [name for name in SECRETS if not name.endswith("_urls")]
+    secret = "canary-" * 4 + LONG
+    names = [name for name in SECRETS if not name.endswith(("_url", "_urls"))]
     variables = PAYMOB | {"HELIUS_WEBHOOK_ID": "1"} | dict.fromkeys(map(str.upper, names), secret)
 
     settings = read(**variables)
@@ -326,7 +375,8 @@ def test_neither_repr_nor_problems_show_a_key() -> None:
 
 def test_every_secret_is_named_for_the_log_to_hide() -> None:
     """Of URLs the parts that are keys: to hide a host or a word everywhere would hide too much."""
-    secrets = {name: f"canary-{name}" for name in SECRETS if not name.endswith("_urls")}
+    words = [name for name in SECRETS if not name.endswith(("_url", "_urls"))]
+    secrets = {name: f"canary-{name}" for name in words}
     held: dict[str, Any] = {
         name: (value,) if isinstance(getattr(Settings(), name), tuple) else value
         for name, value in secrets.items()
@@ -339,6 +389,20 @@ def test_every_secret_is_named_for_the_log_to_hide() -> None:
     assert set(Settings().secret_values()) == set()
 
 
+#: What a password in a URL may consist of: RFC 3986's userinfo without what settings refuse.
+PASSWORD = st.from_regex(r"([A-Za-z0-9\-._~!$&*+=:]|%[0-9A-F]{2}){8,40}", fullmatch=True)
+
+
+@given(PASSWORD)
+def test_the_password_of_redis_is_a_secret_whatever_it_looks_like(password: str) -> None:
+    url = f"redis://user:{password}@cache:6379/0"
+    settings = replace(Settings(), redis_url=url)
+
+    assert {password, unquote(password)} <= set(settings.secret_values())
+    assert "redis_url='redis://***@cache:6379/***'" in repr(settings)
+    assert Redactor(settings.secret_values()).text(f"tried {password}") == "tried ***"
+
+
 def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text("AXIOM_RECIPENT=x\n")
@@ -349,6 +413,38 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) 
         "AXIOM_QQ is ignored: no setting has this name",
         "AXIOM_RECIPENT is ignored: did you mean AXIOM_RECIPIENT?",
     )
+
+
+def test_what_may_hold_a_secret_is_known_by_its_name() -> None:
+    names = {name for name in variable_names() if may_hold_secret(name)}
+
+    assert names == {f"AXIOM_{name.upper()}" for name in SECRETS} | {"AXIOM_AGE_IDENTITY"}
+    assert may_hold_secret("AXIOM_UPSTREAM_AMADEUS_CLIENT_SECRET")
+    assert not may_hold_secret("AXIOM_UPSTREAM_AMADEUS_BASE_URL")
+    assert not may_hold_secret("AXIOM_REDIS_URL_FILE"), "a path is no secret"
+
+
+def test_a_credential_that_is_no_secret_of_ours_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "axiom_redis_ur").touch()
+    (tmp_path / "axiom_redis_url").touch()
+
+    (sentence,) = unknown_variables({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+    assert sentence.startswith("AXIOM_REDIS_UR is ignored: did you mean AXIOM_REDIS_URL")
+
+
+def test_every_secret_may_be_handed_over_by_systemd(tmp_path: Path) -> None:
+    for name in SECRETS:
+        place = tmp_path / name
+        place.mkdir()
+        (place / f"axiom_{name}").write_text("\n")
+
+        with pytest.raises(ConfigError) as caught:
+            Settings.from_env({"CREDENTIALS_DIRECTORY": str(place)})
+
+        (problem,) = caught.value.problems
+        assert problem.startswith(f"the credential axiom_{name}: ")
+        assert "is empty" in problem
 
 
 def test_every_field_has_a_parser_and_a_docstring() -> None:
@@ -377,3 +473,26 @@ def test_the_example_file_names_every_variable_with_its_default(tmp_path: Path) 
     assert sorted(named) == sorted(variable_names())
     assert Settings.from_env({}, switched_on) == Settings()
     assert Settings.from_env({}, EXAMPLE) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ({}, {"127.0.0.1", "localhost", "::1"}),
+        ({"HOST": "127.0.0.2"}, {"127.0.0.2", "127.0.0.1", "localhost", "::1"}),
+        ({"HOST": "0.0.0.0"}, None),
+        ({"HOST": "10.1.2.3"}, None),
+        (
+            {"HOST": "0.0.0.0", "PUBLIC_URL": "https://Pay.Example.com:8443/api"},
+            {"pay.example.com", "127.0.0.1", "localhost", "::1"},
+        ),
+        ({"ALLOWED_HOSTS": "shop.example,[::1]"}, {"shop.example", "::1"}),
+        ({"ALLOWED_HOSTS": "*", "PUBLIC_URL": "https://pay.example.com"}, None),
+    ],
+)
+def test_the_api_answers_under_its_own_names(
+    given: dict[str, str], hosts: set[str] | None
+) -> None:
+    settings = Settings.from_env({f"AXIOM_{name}": value for name, value in given.items()})
+
+    assert settings.hosts == hosts

@@ -57,6 +57,10 @@ def test_these_are_the_commands() -> None:
         "keys create",
         "keys list",
         "keys revoke",
+        "secrets encrypt",
+        "secrets edit",
+        "secrets check",
+        "secrets keygen",
         "demo",
     ]
 

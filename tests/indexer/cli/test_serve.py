@@ -17,6 +17,7 @@ import pytest
 from indexer.demo.surfnet.launcher import Surfnet
 from tests.indexer.cli.conftest import Run
 from tests.ports import free_port
+from tests.rates import UNLIMITED
 
 
 ROOT = Path(__file__).parents[3]
@@ -37,6 +38,7 @@ def running(
             "AXIOM_WS_URLS": surfnet.ws_url,
             "AXIOM_TOKENS": "SOL",
             "AXIOM_PORT": str(port),
+            "AXIOM_RATE_LIMIT": str(UNLIMITED),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

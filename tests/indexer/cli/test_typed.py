@@ -4,6 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from indexer.cli import typed
+from indexer.core.rate import Rate
 from tests.chain import key
 from tests.indexer.stage import forged
 
@@ -37,6 +38,32 @@ def test_a_rate_is_requests_a_second(text: str, value: float) -> None:
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="no number of requests"):
         typed.rate(text)
+
+
+def test_a_quota_is_so_many_in_so_long() -> None:
+    assert typed.quota("100/10s") == Rate(100, 10)
+    with pytest.raises(ArgumentTypeError, match="is no rate"):
+        typed.quota("100")
+    with pytest.raises(ArgumentTypeError, match="must be 1 to"):
+        typed.quota("999999/s")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1m", 60), ("12h", 43_200), ("90d", 7_776_000), ("2w", 1_209_600), ("3650d", 315_360_000)],
+)
+def test_a_duration_is_seconds(text: str, seconds: int) -> None:
+    assert typed.duration_s(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "d", "0d", "-1d", "1", "1s", "1y", "1.5d", " 1d", "1D", "٣d", "3651d", "9" * 5_000]
+)
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is no time such as 90d") as refusal:
+        typed.duration_s(text)
+
+    assert len(str(refusal.value)) < 170
 
 
 @pytest.mark.parametrize(

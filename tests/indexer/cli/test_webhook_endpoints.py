@@ -18,7 +18,8 @@ from tests.indexer.cli.conftest import Result, Run
 from tests.indexer.cli.mail import HOSTILE, NOBODY, URL, sold, within, write
 
 
-KEYS = {"WEBHOOK_SIGNING_KEYS": "k" * 32}
+SIGNING_KEY = "0123456789abcdef0123456789ABCDEF"
+KEYS = {"WEBHOOK_SIGNING_KEYS": SIGNING_KEY}
 
 
 def create(run: Run, *arguments: str, url: str = URL, **settings: str) -> Result:
@@ -57,7 +58,7 @@ def test_a_configured_key_is_the_one_that_is_used(migrated: Run, tmp_path: Path)
     result = create(migrated, **KEYS)
 
     [endpoint] = listed(migrated)
-    secret = standard_webhooks.secret_of(signing_key("k" * 32), str(endpoint["id"]), 1)
+    secret = standard_webhooks.secret_of(signing_key(SIGNING_KEY), str(endpoint["id"]), 1)
     assert result.out.strip() == secret
     assert not (tmp_path / "axiom.db.key").exists()
 
