@@ -7,31 +7,38 @@ from dataclasses import replace
 import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import openapi
+from api import openapi, proxy
 from api.auth import Gate
 from api.calls import EVENT_STREAM, Call
 from api.cards import CardDesk
 from api.chain import Accounts, Chain
 from api.checks import Checks
 from api.context import Context, context_of
+from api.cors import Cors
 from api.doors import doors_of
 from api.errors import HANDLERS
+from api.headers import RawHeaders, safe_headers
+from api.hosts import Hosts
 from api.hub import Hub
 from api.idempotency import Ledger
+from api.proxy import Partners
 from api.qr import QrCodes
+from api.rates import Limit, Rates, TooMany, check_rates
 from api.requests import Requests
 from api.routes import CALLS
 from api.shell import FailSafe, Shell
+from api.stream import SentAway
 from api.tally import Tally
 from api.wakeups import Wakeups
 from indexer.core.standard_webhooks import SigningKey
 from indexer.settings import Settings
 from store.database import Database
+from store.limiter import Limiter
+from store.shared import Shared
 
 
 def create_app(
@@ -44,6 +51,9 @@ def create_app(
     watch_key: str,
     cards: CardDesk | None = None,
     signing_keys: Sequence[SigningKey] = (),
+    shared: Shared | None = None,
+    limiter: Limiter | None = None,
+    partners: Partners | None = None,
 ) -> Starlette:
     """The API over a database whose schema is current.
 
@@ -56,13 +66,24 @@ def create_app(
         watch_key: base58 of the key that stands beside each payment's reference.
         cards: makes orders that are paid by card; None: no payments by card.
         signing_keys: what the secrets of receivers are derived from, the first one for new ones.
+        shared: what processes share; None: nothing.
+        limiter: what counts requests; None: one of its own, over `shared`.
+        partners: who may be called for frontends; None: nobody.
+
+    Raises:
+        ConfigError: a rate is one of a call that there is not.
     """
+    check_rates(settings, CALLS)
+    limiter = limiter or Limiter(shared, time.monotonic)
     currency = None if cards is None else settings.paymob_currency
     policy = replace(settings.policy(watch_key), currency=currency)
     mints = [mint for mint in settings.tokens.values() if mint is not None]
     requests = Requests()
+    headers = safe_headers(settings.public_url)
     app = Starlette(
-        routes=_routes(CALLS), middleware=_layers(settings, requests), exception_handlers=HANDLERS
+        routes=_routes((*proxy.calls_of(settings.upstreams), *CALLS)),
+        middleware=_layers(settings, requests, headers),
+        exception_handlers=HANDLERS,
     )
     # A path with a slash too many is none of ours, and is not redirected: it gets a problem.
     app.router.redirect_slashes = False
@@ -73,34 +94,36 @@ def create_app(
         wakeups=wakeups,
         accounts=Accounts(chain, mints, time.monotonic),
         cards=cards,
+        partners=partners,
         checks=Checks(database, time.monotonic),
-        gate=Gate(database, time.monotonic),
+        gate=Gate(database, clock, time.monotonic),
         ledger=Ledger(database, clock),
-        hub=Hub(database, wakeups),
+        rates=Rates(limiter, settings, time.monotonic),
+        trusted_proxies=settings.trusted_proxies,
+        shared=shared,
+        hub=Hub(database, wakeups, per_address_max=settings.streams_per_address),
         qr_codes=QrCodes(),
         requests=requests,
+        safe_headers=headers,
         doors=doors_of(settings),
         signing_keys=tuple(signing_keys),
         private_networks=settings.webhook_private_networks,
         webhook_retention_days=settings.webhook_retention_days,
         tally=Tally(database, clock),
         started_at=int(clock()),
-        openapi=msgspec.json.encode(openapi.document(settings.public_url)),
+        openapi=msgspec.json.encode(
+            openapi.document(settings.public_url, partners=settings.upstreams)
+        ),
     )
     return app
 
 
-def _layers(settings: Settings, requests: Requests) -> list[Middleware]:
+def _layers(settings: Settings, requests: Requests, headers: RawHeaders) -> list[Middleware]:
     """Outermost first. All are pure ASGI: nothing holds a stream back."""
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=settings.cors_origins,
-        allow_methods=("GET", "POST", "DELETE"),
-        allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
-        expose_headers=("Location", "Idempotent-Replayed", "Retry-After"),
-    )
+    methods = sorted({call.method for call in CALLS})
+    cors = Middleware(Cors, origins=settings.cors_origins, methods=methods)
     return [
-        Middleware(Shell, requests=requests),
+        Middleware(Shell, requests=requests, hosts=Hosts(settings.hosts), safe_headers=headers),
         *([cors] if settings.cors_origins else []),
         Middleware(FailSafe),
     ]
@@ -138,7 +161,10 @@ class _Endpoint:
     async def _answer(self, request: Request) -> ASGIApp:
         call = self._calls.get(request.method) or self._calls["GET"]  # HEAD: without the body
         context = context_of(request)
-        key = await context.gate.admit(request, call.access)
-        if key is not None:
-            request.state.api_key_id = key.id
+        try:
+            key = await context.rates.admit(context.gate, request, call)
+        except TooMany as refused:
+            if call.limit is Limit.STREAM:
+                return SentAway(refused.retry_after_s)
+            raise
         return await call.handler(context, request, key)

@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,6 +24,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 #: An integer with more digits is no value of any field, and costly to convert.
 _DIGITS_MAX: Final = 20
+#: Below it every whole number has a float of its own.
+_EXACT_MAX: Final = 2**53
 
 _JSON_TYPES: Final[Mapping[type, str]] = {
     type(None): "null",
@@ -159,6 +162,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
             object_pairs_hook=object_of,
             parse_constant=refuse_constant,
             parse_int=_integer,
+            parse_float=_number,
         )
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None
@@ -180,6 +184,15 @@ def _not_json(message: str, field: str = "") -> Problem:
 def _integer(digits: str) -> int | float:
     # What is too long becomes a float, which no field accepts: the field is then named.
     return int(digits) if len(digits) <= _DIGITS_MAX else float("inf")
+
+
+def _number(text: str) -> int | float:
+    """The number; an integer where it is one. JSON, and JSON Schema, know no other difference."""
+    value = float(text)
+    is_short = len(text) <= _DIGITS_MAX  # as are the exponents of which `Decimal` knows
+    if is_short and abs(value) < _EXACT_MAX and value.is_integer() and Decimal(text) == int(value):
+        return int(value)
+    return value
 
 
 def _wrong_type(message: str, value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from types import UnionType
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -9,6 +11,7 @@ from starlette.types import ASGIApp
 
 from api.auth import Access
 from api.context import Context
+from api.rates import Limit
 from store.keys import ApiKey
 
 
@@ -18,6 +21,14 @@ JSON: Final = "application/json"
 SVG: Final = "image/svg+xml"
 EVENT_STREAM: Final = "text/event-stream"
 PLAIN: Final = "text/plain"
+
+
+class Proof(StrEnum):
+    """How a webhook that comes in shows who sent it; the name of a scheme in the description."""
+
+    HELIUS = "heliusSecret"
+    QUICKNODE = "quickNodeSignature"
+    PAYMOB = "paymobHmac"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +54,14 @@ class Answer:
 
     Attributes:
         body: the struct that the body is, for JSON and for the data of a stream.
+        first: the struct that the data of a stream's first message is, when it is another one.
         headers: name to meaning, of those headers that a client needs.
     """
 
     description: str
     media_type: str | None = JSON
     body: type | None = None
+    first: type | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -61,6 +74,9 @@ class Call:
         description: what the summary cannot say; Markdown.
         answers: by status, successes only.
         problems: statuses of problems, beside those that every such call can have.
+        body: what is read of a request's body; None: nothing.
+        proof: what the sender of a webhook needs in place of an API key.
+        limit: what it is counted against.
     """
 
     method: str
@@ -73,4 +89,6 @@ class Call:
     answers: Mapping[int, Answer]
     problems: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
-    body: type | None = None
+    body: type | UnionType | None = None
+    proof: Proof | None = None
+    limit: Limit = Limit.DEFAULT

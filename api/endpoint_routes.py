@@ -6,6 +6,8 @@ from api import deliveries, endpoints
 from api.auth import needs
 from api.calls import Answer, Call, Parameter
 from api.limits import IDEMPOTENCY_KEY_LENGTH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from api.schema import IDEMPOTENCY_KEY_SCHEMA
+from api.webhook_presentation import DELIVERY_PREFIX
 from api.webhook_schema import (
     EXAMPLE_DELIVERY_ID,
     EXAMPLE_ENDPOINT_ID,
@@ -19,6 +21,7 @@ from api.webhook_schema import (
     RotationBody,
     SecretEndpointBody,
 )
+from indexer.core.ids import ENDPOINT_ID
 from indexer.core.receiver import ENDPOINTS_MAX
 from store.deliveries import DeliveryState
 
@@ -29,6 +32,7 @@ _ID: Final = Parameter(
     name="id",
     where="path",
     description="The receiver's id.",
+    schema={"type": "string", "pattern": f"^{ENDPOINT_ID.pattern}$"},
     required=True,
     example=EXAMPLE_ENDPOINT_ID,
 )
@@ -36,6 +40,7 @@ _DELIVERY_ID: Final = Parameter(
     name="id",
     where="path",
     description="The delivery's id.",
+    schema={"type": "string", "pattern": f"^{DELIVERY_PREFIX}[1-9][0-9]{{0,17}}$"},
     required=True,
     example=EXAMPLE_DELIVERY_ID,
 )
@@ -45,6 +50,7 @@ _IDEMPOTENCY_KEY: Final = Parameter(
     description="A string that no other request of yours has, such as a UUID: 1 to "
     f"{IDEMPOTENCY_KEY_LENGTH_MAX} visible ASCII characters. Without one, a repetition is another "
     "request.",
+    schema=IDEMPOTENCY_KEY_SCHEMA,
     example='"8e03978e-40d5-43e8-bc93-6894a57f9324"',
 )
 _REPLAYED: Final = {"Idempotent-Replayed": "`true` when this was done by an earlier request."}

@@ -39,6 +39,7 @@ class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     code: str
     detail: str
     errors: tuple[FieldError, ...] = ()
+    violated_policies: tuple[str, ...] = msgspec.field(default=(), name="violated-policies")
 
 
 class Problem(Exception):
@@ -48,6 +49,9 @@ class Problem(Exception):
         code: a stable word for programs.
         errors: what is wrong with which field; empty when no field is at fault.
         headers: to be sent with the answer.
+        type: a URI, of a kind of problem that others know too.
+        title: of that kind; None: what the status says.
+        violated_policies: names of the rates that are used up.
     """
 
     def __init__(
@@ -58,6 +62,9 @@ class Problem(Exception):
         *,
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
+        type: str = "about:blank",
+        title: str | None = None,
+        violated_policies: Sequence[str] = (),
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -65,15 +72,20 @@ class Problem(Exception):
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
+        self.type = type
+        self.title = title
+        self.violated_policies = tuple(violated_policies)
 
     def response(self) -> Response:
         """The answer that says it."""
         body = ProblemBody(
-            title=HTTPStatus(self.status).phrase,
+            type=self.type,
+            title=self.title or HTTPStatus(self.status).phrase,
             status=self.status,
             code=self.code,
             detail=self.detail,
             errors=self.errors,
+            violated_policies=self.violated_policies,
         )
         return Response(
             msgspec.json.encode(body), self.status, self.headers, media_type=PROBLEM_JSON

@@ -30,6 +30,7 @@ from store.cursors import Frontier
 from store.gaps import Gap, GapReason
 from store.health import Report
 from store.keys import ApiKey
+from store.shared import Shared
 
 
 log = get_logger(__name__)
@@ -39,7 +40,7 @@ INDEXER: Final = "indexer"
 #: Components that one can do without; each of several has a number behind it.
 HELPERS: Final = re.compile(
     r"pubsub:\d+|rpc:\d+|references|recipients"
-    r"|inbox|callbacks|cards|deliveries|helius|retention"
+    r"|inbox|callbacks|cards|deliveries|helius|retention|redis"
 )
 #: Open gaps that are shown.
 GAPS_SHOWN_MAX: Final = 100
@@ -70,6 +71,7 @@ async def readyz(context: Context, _request: Request, _key: ApiKey | None) -> Re
         *_of_writes(context.database.problem, now),
         *_of_reports(reports, now, context.started_at),
         *_of_frontier(frontier, now, context.started_at),
+        *_of_shared(context.shared, now),
     ]
     status: Literal["ready", "degraded", "unready"] = "degraded" if reasons else "ready"
     if not all(HELPERS.fullmatch(reason.component) for reason in reasons):
@@ -84,6 +86,12 @@ def _of_writes(problem: str | None, now: int) -> Iterator[ReasonBody]:
     """What can be read and not written, such as on a full disk, is followed no further."""
     if problem is not None:
         yield _reason("database", f"the last write failed: {problem}", now)
+
+
+def _of_shared(shared: Shared | None, now: int) -> Iterator[ReasonBody]:
+    """What processes count together, each counts for itself now."""
+    if shared is not None and shared.problem is not None:
+        yield _reason("redis", shared.problem, now - int(shared.away_s))
 
 
 async def _aside(context: Context, now: int) -> list[ReasonBody]:

@@ -15,6 +15,7 @@ Sequence numbers order events as they were committed: SQLite lets one writer in 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -54,6 +55,7 @@ class Follower:
 
     Attributes:
         payment_id: the payment that it follows; None for a merchant, who follows all.
+        address: where it follows from.
         last_seq: the last event that was sent to it.
         final: the payment is final, by what was sent.
         lapsed: the payment expired or failed, by what was sent.
@@ -63,6 +65,7 @@ class Follower:
     """
 
     __slots__ = (
+        "address",
         "alarm",
         "behind",
         "final",
@@ -73,8 +76,16 @@ class Follower:
         "send",
     )
 
-    def __init__(self, send: Send, payment_id: str | None, last_seq: int, status: Status) -> None:
+    def __init__(
+        self,
+        send: Send,
+        payment_id: str | None,
+        last_seq: int,
+        status: Status,
+        address: str = "",
+    ) -> None:
         self.send = send
+        self.address = address
         self.payment_id = payment_id
         self.last_seq = last_seq
         self.final = status in FINAL_STATUSES
@@ -121,11 +132,26 @@ class Hub:
     """
 
     def __init__(
-        self, database: Database, wakeups: Wakeups, *, clients_max: int = STREAM_CLIENTS_MAX
+        self,
+        database: Database,
+        wakeups: Wakeups,
+        *,
+        clients_max: int = STREAM_CLIENTS_MAX,
+        per_address_max: int = STREAM_CLIENTS_MAX,
     ) -> None:
+        """Prepares a hub.
+
+        Args:
+            database: what it reads.
+            wakeups: woken when there is something to read.
+            clients_max: followers at once.
+            per_address_max: of these from one address.
+        """
         self._database = database
         self._wakeups = wakeups
         self._clients_max = clients_max
+        self._per_address_max = per_address_max
+        self._of_address: Counter[str] = Counter()
         self._of_payment: dict[str, set[Follower]] = {}
         self._of_all: set[Follower] = set()
         self._count = 0
@@ -142,17 +168,25 @@ class Hub:
         """There is no place for another follower."""
         return self._count >= self._clients_max
 
+    def full_for(self, address: str) -> bool:
+        """There is no place for another follower from there."""
+        return self.full or self._of_address[address] >= self._per_address_max
+
     @contextmanager
     def following(self, follower: Follower) -> Iterator[None]:
         """Offers events to the follower until the block ends."""
         group = self._group(follower.payment_id)
         group.add(follower)
         self._count += 1
+        self._of_address[follower.address] += 1
         try:
             yield
         finally:
             follower.live = False
             self._count -= 1
+            self._of_address[follower.address] -= 1
+            if not self._of_address[follower.address]:
+                del self._of_address[follower.address]
             group.discard(follower)
             if not group and follower.payment_id is not None:
                 self._of_payment.pop(follower.payment_id, None)

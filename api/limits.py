@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from indexer.core.rate import Rate
+
 
 # Requests.
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -13,9 +15,22 @@ PAGE_SIZE_MAX: Final = 100
 #: Longest value of a filter in a query string, in characters.
 FILTER_LENGTH_MAX: Final = 255
 
+# Callers and their rates.
+#: Each of the doors for webhooks, for one address: a provider sends in bursts.
+DOOR_RATE: Final = Rate(1_000, 10)
+#: Hops that `X-Forwarded-For` is followed through.
+PROXIES_MAX: Final = 16
+
 # Idempotency (draft-ietf-httpapi-idempotency-key-header).
 IDEMPOTENCY_KEY_LENGTH_MAX: Final = 255
 IDEMPOTENCY_RETENTION_S: Final = 24 * 3600
+#: A lease is renewed this often while its request is at work: three tries before it ends.
+IDEMPOTENCY_RENEW_EVERY_S: Final = 3.0
+#: A repetition waits so long for the answer to the first request, and looks for it at intervals
+#: that double between these two.
+IDEMPOTENCY_WAIT_S: Final = 2.0
+IDEMPOTENCY_POLL_S_MIN: Final = 0.02
+IDEMPOTENCY_POLL_S_MAX: Final = 0.2
 #: Answers past their retention are deleted with a payment that is stored anyway, this often.
 IDEMPOTENCY_PRUNE_EVERY_S: Final = 600
 #: A cancel that loses against another writer reads again and decides anew, this often.
@@ -31,6 +46,9 @@ MINT_CACHE_S: Final = 600.0
 CARD_ORDERS_MAX: Final = 2
 CARD_TIMEOUT_S: Final = 45.0
 CARD_RETRY_AFTER_S: Final = 5
+
+# Partners.
+PARTNER_RETRY_AFTER_S: Final = 5
 
 # The store.
 STORE_RETRY_AFTER_S: Final = 2
@@ -61,6 +79,9 @@ STREAM_BURST: Final = 500
 #: Payments whose order id is remembered for the merchants' streams.
 STREAM_ORDER_IDS_MAX: Final = 10_000
 STREAM_HEARTBEAT_S: Final = 15.0
+#: A merchant's stream looks this often whether its key is still good. With `KEY_CACHE_S` it is
+#: what a revoked key may still hear.
+STREAM_ACCESS_CHECK_S: Final = 2.0
 #: A client that takes nothing for so long is let go; it resumes with its Last-Event-ID.
 STREAM_SEND_TIMEOUT_S: Final = 30.0
 STREAM_RETRY_MS: Final = 3_000
@@ -82,10 +103,30 @@ OPEN_FILES: Final = 65_536
 #: A client that acknowledges nothing for so long is gone, whatever it is sent.
 UNACKNOWLEDGED_MS_MAX: Final = 60_000
 KEEP_ALIVE_S: Final = 30
-#: The first line and the headers of a request, beyond the piece in which they begin; and how long
-#: they may take.
-HEAD_BYTES_MAX: Final = 64 * 1024
+#: What a request begins with: its target, and its headers with their number.
+URL_BYTES_MAX: Final = 8 * 1024
+HEADERS_BYTES_MAX: Final = 32 * 1024
+HEADERS_MAX: Final = 100
+#: What the parser may gather of all that before it says what it is, beyond the piece in which it
+#: began; and how long the whole may take.
+HEAD_BYTES_MAX: Final = URL_BYTES_MAX + HEADERS_BYTES_MAX
 HEAD_TIMEOUT_S: Final = 15.0
+#: Requests that wait on one connection for the answer to one before them.
+PIPELINED_MAX: Final = 16
+#: Connections at once. One more is closed without a word, as if there were no server: a browser's
+#: EventSource then tries again, which it would not after an error.
+CONNECTIONS_MAX: Final = 16_384
+#: Of the files that the process may open, those that are not for connections.
+FILES_RESERVED: Final = 128
+#: An answer that is not taken for so long is not waited for; the connection ends.
+UNTAKEN_S: Final = 60.0
+#: Who is refused for the form of what he sends may send on for so long: an answer to what is not
+#: yet read would be lost to him when the connection is closed at once.
+LINGER_S: Final = 1.0
+LINGER_BYTES_MAX: Final = 1024 * 1024
+#: When the server goes down, a connection with nothing asked stays for so long: what is on its
+#: way is still answered.
+DRAIN_S: Final = 0.1
 SHUTDOWN_TIMEOUT_S: Final = 1
 
 # Webhooks that come in.

@@ -74,6 +74,33 @@ def _of_process(context: Context) -> list[Metric]:
     return [
         _gauge("axiom_streams", "Streams that are open.", {(): context.hub.count}),
         *_doors(context.tally.counts),
+        *_rates(context),
+    ]
+
+
+def _rates(context: Context) -> list[Metric]:
+    """Who was let through by rate limits, and whether processes count together."""
+    counted = CounterMetricFamily(
+        "axiom_rate_limited_requests_total",
+        "Requests that were counted against a rate limit, by what became of them.",
+        labels=("policy", "outcome"),
+    )
+    for (policy, outcome), count in context.rates.counts.items():
+        counted.add_metric((policy, outcome), count)
+    if context.shared is None:
+        return [counted]
+    return [
+        counted,
+        _gauge(
+            "axiom_redis_up",
+            "1 while Redis answers, 0 while this process counts for itself.",
+            {(): int(context.shared.problem is None)},
+        ),
+        _counter(
+            "axiom_rate_limit_fallbacks_total",
+            "Requests that this process counted for itself because Redis was away.",
+            context.rates.limiter.here_count,
+        ),
     ]
 
 

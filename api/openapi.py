@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from importlib.metadata import version
+from types import UnionType
 from typing import Any, Final
 
 import msgspec
 
-from api.calls import Answer, Call, Parameter
+from api import proxy, proxy_description
+from api.calls import EVENT_STREAM, JSON, PLAIN, SVG, Answer, Call, Parameter, Proof
 from api.errors import PROBLEM_JSON, ProblemBody
+from api.hosts import EXEMPT_PATHS
+from api.rates import Limit
 from api.routes import CALLS
 from api.schema import NewPaymentBody
 from api.webhook_schema import (
@@ -19,19 +23,49 @@ from api.webhook_schema import (
     RedeliveryBody,
     RotationBody,
 )
+from indexer.core.profile import Profile
+from indexer.core.types import EventType
 
 
 _REF: Final = "#/components/schemas/{name}"
 _SECURITY: Final = "apiKey"
+_SCHEMES: Final = {
+    _SECURITY: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, `axk_…`, made with `axiompay keys create`.",
+    },
+    str(Proof.HELIUS): {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "The secret that Helius was given as `authHeader`, as it stands.",
+    },
+    str(Proof.QUICKNODE): {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-qn-signature",
+        "description": "HMAC-SHA256 over nonce, timestamp and body, hexadecimal.",
+    },
+    str(Proof.PAYMOB): {
+        "type": "apiKey",
+        "in": "query",
+        "name": "hmac",
+        "description": "HMAC-SHA512 of Paymob's, 128 hexadecimal digits.",
+    },
+}
 
 
-def document(public_url: str, calls: Iterable[Call] = CALLS) -> dict[str, Any]:
-    """The description of an API that is reached under `public_url`."""
+def document(
+    public_url: str, calls: Iterable[Call] = CALLS, partners: Iterable[Profile] = ()
+) -> dict[str, Any]:
+    """The description of an API that is reached under `public_url`, and of its partners."""
     calls = tuple(calls)
     schemas, components = _schemas(calls)
     paths: dict[str, dict[str, Any]] = {}
     for call in calls:
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, schemas)
+    paths |= proxy_description.paths(partners, paths.get(proxy.PATH, {}))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -49,28 +83,31 @@ def document(public_url: str, calls: Iterable[Call] = CALLS) -> dict[str, Any]:
         },
         "components": {
             "schemas": components,
-            "securitySchemes": {
-                _SECURITY: {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "An API key, `axk_…`, made with `axiompay keys create`.",
-                }
+            "responses": {
+                f"Problem{status}": _problem(status, schemas[ProblemBody])
+                for status in sorted({status for call in calls for status in _problems(call)})
             },
+            "headers": _RATE_HEADERS,
+            "securitySchemes": _SCHEMES,
         },
     }
 
 
-def _schemas(calls: Iterable[Call]) -> tuple[dict[type, Any], dict[str, Any]]:
+_Described = type | UnionType
+
+
+def _schemas(calls: Iterable[Call]) -> tuple[dict[_Described, Any], dict[str, Any]]:
     """Where each struct is described, and the descriptions."""
-    structs: list[type] = [ProblemBody, OutgoingEventBody, OutgoingTestBody]
+    structs: list[_Described] = [ProblemBody, OutgoingEventBody, OutgoingTestBody]
     for call in calls:
-        bodies = [call.body, *(answer.body for answer in call.answers.values())]
+        answers = call.answers.values()
+        bodies = [call.body, *(b for answer in answers for b in (answer.body, answer.first))]
         structs += [body for body in bodies if body is not None and body not in structs]
     references, components = msgspec.json.schema_components(structs, ref_template=_REF)
     return dict(zip(structs, references, strict=True)), components
 
 
-def _operation(call: Call, schemas: dict[type, Any]) -> dict[str, Any]:
+def _operation(call: Call, schemas: dict[_Described, Any]) -> dict[str, Any]:
     access = call.access
     operation: dict[str, Any] = {
         "operationId": call.name,
@@ -82,13 +119,17 @@ def _operation(call: Call, schemas: dict[type, Any]) -> dict[str, Any]:
             str(status): _answer(answer, schemas) for status, answer in call.answers.items()
         },
     }
-    for status in _problems(call):
-        operation["responses"][str(status)] = {
-            "description": HTTPStatus(status).phrase,
-            "content": {PROBLEM_JSON: {"schema": schemas[ProblemBody]}},
-        }
+    if call.limit is not Limit.EXEMPT:
+        for response in operation["responses"].values():
+            response["headers"] = response.get("headers", {}) | _COUNTED
+    operation["responses"] |= {
+        str(status): {"$ref": f"#/components/responses/Problem{status}"}
+        for status in _problems(call)
+    }
     if access.scope is not None:
         operation["security"] = [{_SECURITY: []}] if access.required else [{}, {_SECURITY: []}]
+    if call.proof is not None:
+        operation["security"] = [{str(call.proof): []}]
     if call.body is not None:
         operation["requestBody"] = {
             "required": True,
@@ -138,12 +179,25 @@ _OUTGOING_HEADERS: Final = {
 
 def _problems(call: Call) -> list[int]:
     """Every status of a problem that the call may answer with."""
-    statuses = {500, 503, *call.problems}
+    statuses = {400, 414, 431, 500, 503, *call.problems}
+    if call.path not in EXEMPT_PATHS:
+        statuses.add(421)
     if call.access.scope is not None:
         statuses.add(401)
     if call.access.required:
         statuses.add(403)
+    if call.limit not in {Limit.EXEMPT, Limit.STREAM}:
+        statuses.add(429)
     return sorted(statuses - set(call.answers))
+
+
+def _problem(status: int, schema: Any) -> dict[str, Any]:
+    described = _headers(_PROBLEM_HEADERS.get(status, {}))
+    return {
+        "description": HTTPStatus(status).phrase,
+        "headers": described.get("headers", {}) | _COUNTED,
+        "content": {PROBLEM_JSON: {"schema": schema}},
+    }
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -159,25 +213,88 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return described
 
 
-def _answer(answer: Answer, schemas: dict[type, Any]) -> dict[str, Any]:
+def _answer(answer: Answer, schemas: dict[_Described, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": answer.description}
     if answer.media_type is not None:
-        schema = {"type": "string"} if answer.body is None else schemas[answer.body]
+        schema = _NO_STRUCT[answer.media_type] if answer.body is None else schemas[answer.body]
+        if answer.media_type == EVENT_STREAM:
+            schema = _message(schema, None if answer.first is None else schemas[answer.first])
         described["content"] = {answer.media_type: {"schema": schema}}
-    if answer.headers:
-        described["headers"] = {
-            name: {"description": meaning, "schema": {"type": "string"}}
-            for name, meaning in answer.headers.items()
+    return described | _headers(answer.headers)
+
+
+def _headers(meanings: Mapping[str, str]) -> dict[str, Any]:
+    """The `headers` of an answer, if it has any of its own."""
+    described = {
+        name: {"description": meaning, "schema": {"type": "string"}}
+        for name, meaning in meanings.items()
+    }
+    return {"headers": described} if described else {}
+
+
+def _message(data: Any, first: Any | None) -> dict[str, Any]:
+    """One message of a stream: its fields as members of an object, as OpenAPI 3.2 has it."""
+
+    def described(event: dict[str, Any], data: Any) -> dict[str, Any]:
+        of_json = {"type": "string", "contentMediaType": JSON, "contentSchema": data}
+        return {
+            "type": "object",
+            "properties": {
+                "id": {"type": "string", "pattern": "^[0-9]+$"},
+                "event": {"type": "string", **event},
+                "data": of_json,
+            },
+            "required": ["id", "event", "data"],
         }
-    return described
+
+    later = described({"enum": [str(type_) for type_ in EventType]}, data)
+    return later if first is None else {"oneOf": [described({"const": "payment"}, first), later]}
 
 
-def _examples(body: type) -> dict[str, Any]:
+#: Headers that problems of a status have, or may have.
+_PROBLEM_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
+    401: {"WWW-Authenticate": "How a request shows who sends it."},
+    403: {"WWW-Authenticate": "The scope that the key lacks."},
+    405: {"Allow": "The methods that there are."},
+    409: {"Retry-After": "Seconds, when the same request may succeed later."},
+    415: {"Accept": "What the body may be."},
+    429: {"Retry-After": "Whole seconds after which a request is answered again."},
+    503: {"Retry-After": "Seconds after which the same request may succeed."},
+}
+
+
+#: What everyone is told who is counted, whatever the answer. Lists of items of RFC 9651.
+_RATE_HEADERS: Final[Mapping[str, Any]] = {
+    "RateLimit-Policy": {
+        "description": "Each rate that the request was counted against: its name, `q` requests in "
+        "any `w` seconds.",
+        "schema": {"type": "string"},
+        "example": '"default";q=10;w=10',
+    },
+    "RateLimit": {
+        "description": "What is left of each: `r` requests now, one more in `t` seconds.",
+        "schema": {"type": "string"},
+        "example": '"default";r=9;t=10',
+    },
+}
+
+_COUNTED: Final = {name: {"$ref": f"#/components/headers/{name}"} for name in _RATE_HEADERS}
+
+
+#: What an answer is that no struct describes.
+_NO_STRUCT: Final = {
+    JSON: {"type": "object"},
+    PLAIN: {"type": "string"},
+    SVG: {"type": "string"},
+}
+
+
+def _examples(body: _Described) -> dict[str, Any]:
     return {"examples": dict(_EXAMPLES[body])} if body in _EXAMPLES else {}
 
 
 #: Bodies that work as they stand.
-_EXAMPLES: Final[Mapping[type, Mapping[str, Any]]] = {
+_EXAMPLES: Final[Mapping[_Described, Mapping[str, Any]]] = {
     NewPaymentBody: {
         "token": {
             "summary": "12.50 USDC for an order",

@@ -35,7 +35,7 @@ log = get_logger(__name__)
 _CREATE_ROUTE: Final = "POST /api/pay"
 
 #: The policy of a picture: nothing in it is executed or fetched, whatever it says.
-_PICTURE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+_PICTURE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
 def json_response(body: msgspec.Struct, status: int = 200) -> Response:
@@ -194,5 +194,9 @@ async def qr_svg(context: Context, request: Request, _key: ApiKey | None) -> Res
     if url is None:
         raise Problem(404, "no_code", "there is no page on which this payment can be paid")
     picture = await context.qr_codes.svg(url)
-    headers = {"Content-Security-Policy": _PICTURE_POLICY}
+    # The one thing that is meant to be drawn into other people's pages.
+    headers = {
+        "Content-Security-Policy": _PICTURE_POLICY,
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
     return Response(picture, headers=headers, media_type="image/svg+xml")

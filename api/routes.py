@@ -8,20 +8,30 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import health, metrics, payments, stream, webhook_routes
+from api import health, metrics, payments, proxy, stream, webhook_routes
 from api.auth import PUBLIC, needs, shows_more_with
 from api.calls import EVENT_STREAM, JSON, PLAIN, SVG, Answer, Call, Parameter
 from api.context import Context
-from api.limits import IDEMPOTENCY_KEY_LENGTH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from api.limits import (
+    FILTER_LENGTH_MAX,
+    IDEMPOTENCY_KEY_LENGTH_MAX,
+    PAGE_SIZE_DEFAULT,
+    PAGE_SIZE_MAX,
+)
+from api.rates import Limit
 from api.schema import (
     EXAMPLE_ID,
+    IDEMPOTENCY_KEY_SCHEMA,
+    KEY_SCHEMA,
     EventBody,
     LiveBody,
+    MerchantEventBody,
     NewPaymentBody,
     PageBody,
     PaymentBody,
     ReadinessBody,
 )
+from indexer.core.ids import PAYMENT_ID
 from indexer.core.types import Status
 from store.keys import ApiKey
 
@@ -30,6 +40,7 @@ _ID: Final = Parameter(
     name="id",
     where="path",
     description="The payment's id. Whoever knows it may see the payment.",
+    schema={"type": "string", "pattern": f"^{PAYMENT_ID.pattern}$"},
     required=True,
     example=EXAMPLE_ID,
 )
@@ -63,15 +74,17 @@ CALLS: Final[tuple[Call, ...]] = (
         description="Answers with the payment once it is stored: with its Solana Pay URL, or, "
         "by card, with the page at Paymob on which the customer pays. "
         "Repeat a request whose answer was lost with the same `Idempotency-Key` and the same "
-        "body: the first answer comes again, and there is still one payment. Keys are kept for "
-        "at least 24 hours. A request that was refused may be corrected and sent again with the "
-        "same key.",
+        "body and API key: the first answer comes again, and there is still one payment. While "
+        "the first request is at work, the second waits a moment for its answer, and is told to "
+        "come back (409) when it takes longer. Keys are kept for at least 24 hours. A request "
+        "that was refused may be corrected and sent again with the same key.",
         parameters=(
             Parameter(
                 name="Idempotency-Key",
                 where="header",
                 description="A string that no other request of yours has, such as a UUID: "
                 f"1 to {IDEMPOTENCY_KEY_LENGTH_MAX} visible ASCII characters, quoted or not.",
+                schema=IDEMPOTENCY_KEY_SCHEMA,
                 required=True,
                 example='"8e03978e-40d5-43e8-bc93-6894a57f9324"',
             ),
@@ -104,9 +117,22 @@ CALLS: Final[tuple[Call, ...]] = (
                 description="Only payments of this status.",
                 schema={"type": "string", "enum": [str(status) for status in Status]},
             ),
-            Parameter(name="order_id", where="query", description="Only payments of this order."),
             Parameter(
-                name="reference", where="query", description="Only the payment of this reference."
+                name="order_id",
+                where="query",
+                description="Only payments of this order.",
+                schema={
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": FILTER_LENGTH_MAX,
+                    "pattern": r"^[^\u0000]+$",
+                },
+            ),
+            Parameter(
+                name="reference",
+                where="query",
+                description="Only the payment of this reference.",
+                schema={"type": "string", **KEY_SCHEMA},
             ),
             Parameter(
                 name="created_after",
@@ -178,6 +204,7 @@ CALLS: Final[tuple[Call, ...]] = (
         method="GET",
         path="/api/sse/payments/{id}",
         name="streamPayment",
+        limit=Limit.STREAM,
         access=PUBLIC,
         handler=stream.of_payment,
         summary="Follow a payment",
@@ -187,7 +214,12 @@ CALLS: Final[tuple[Call, ...]] = (
         "answers 204 to whoever has seen it, which ends a browser's `EventSource`.",
         parameters=(_ID, *_LAST_EVENT_ID),
         answers={
-            200: Answer(description="The stream.", media_type=EVENT_STREAM, body=EventBody),
+            200: Answer(
+                description="The stream.",
+                media_type=EVENT_STREAM,
+                first=PaymentBody,
+                body=EventBody,
+            ),
             204: Answer(
                 description="Everything was received and nothing will follow.", media_type=None
             ),
@@ -198,19 +230,24 @@ CALLS: Final[tuple[Call, ...]] = (
         method="GET",
         path="/api/sse/events",
         name="streamEvents",
+        limit=Limit.STREAM,
         access=needs("payments:read"),
         handler=stream.of_merchant,
         summary="Follow all payments",
         description="Server-sent events of every payment, from now on or after the given "
         "event. Each `data` also has the payment's `order_id`.",
         parameters=_LAST_EVENT_ID,
-        answers={200: Answer(description="The stream.", media_type=EVENT_STREAM, body=EventBody)},
+        answers={
+            200: Answer(description="The stream.", media_type=EVENT_STREAM, body=MerchantEventBody)
+        },
     ),
     *webhook_routes.CALLS,
+    *proxy.CALLS,
     Call(
         method="GET",
         path="/api/openapi.json",
         name="getDescription",
+        limit=Limit.EXEMPT,
         access=PUBLIC,
         handler=describe,
         summary="Describe this API",
@@ -221,6 +258,7 @@ CALLS: Final[tuple[Call, ...]] = (
         method="GET",
         path="/livez",
         name="isAlive",
+        limit=Limit.EXEMPT,
         access=PUBLIC,
         handler=health.livez,
         summary="Is the process alive?",
@@ -231,6 +269,7 @@ CALLS: Final[tuple[Call, ...]] = (
         method="GET",
         path="/readyz",
         name="isReady",
+        limit=Limit.EXEMPT,
         access=PUBLIC,
         handler=health.readyz,
         summary="Are payments followed?",
@@ -244,6 +283,7 @@ CALLS: Final[tuple[Call, ...]] = (
         method="GET",
         path="/metrics",
         name="getMetrics",
+        limit=Limit.EXEMPT,
         access=PUBLIC,
         handler=metrics.metrics,
         summary="Show figures for a monitor",

@@ -4,10 +4,24 @@
 Amounts are strings: base units end at 2^64-1, and the numbers of JavaScript at 2^53.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+
+from api.limits import IDEMPOTENCY_KEY_LENGTH_MAX
+from indexer.core.card_creation import CUSTOMER_CHARS_MAX
+from indexer.core.creation import EXPIRES_IN_S_MAX, EXPIRES_IN_S_MIN
+from indexer.core.texts import (
+    LABEL_CHARS_MAX,
+    MEMO_BYTES_MAX,
+    MESSAGE_CHARS_MAX,
+    METADATA_KEY_CHARS_MAX,
+    METADATA_KEYS_MAX,
+    METADATA_VALUE_CHARS_MAX,
+    ORDER_ID_CHARS_MAX,
+)
+from indexer.core.types import Provider
 
 
 EXAMPLE_ID = "pay_7c3mzk0v9xw2h5tq8r1jd4n6bs"
@@ -21,6 +35,31 @@ EXAMPLE_URL = (
 
 #: What may be told of a customer.
 CUSTOMER_FIELDS = ("first_name", "last_name", "email", "phone_number")
+
+#: Base58 of 32 bytes is 32 to 44 characters long; not all that long are it.
+KEY_SCHEMA: Final[dict[str, Any]] = {
+    "pattern": "^[1-9A-HJ-NP-Za-km-z]{32,44}$",
+    "format": "solana-key",
+}
+
+#: Bare, or as a string of RFC 8941, whose quotes and escapes do not count.
+IDEMPOTENCY_KEY_SCHEMA: Final[dict[str, Any]] = {
+    "type": "string",
+    "pattern": (
+        rf"^([!#-~][!-~]{{0,{IDEMPOTENCY_KEY_LENGTH_MAX - 1}}}"
+        rf'|"([!#-\[\]-~]|\\["\\]){{1,{IDEMPOTENCY_KEY_LENGTH_MAX}}}")$'
+    ),
+}
+
+
+def line_schema(chars_max: int) -> dict[str, Any]:
+    """JSON Schema of one line of text (see `texts.check_line`, which refuses what it does not)."""
+    return {
+        "minLength": 1,
+        "maxLength": chars_max,
+        "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$",
+    }
+
 
 DecimalAmount = Annotated[
     str, Meta(description="A decimal number in units of the token.", examples=["12.5"])
@@ -48,6 +87,7 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             description="Decimal amount in units of the token, as a string: a JSON number would "
             "lose digits.",
             examples=["12.5"],
+            extra_json_schema={"pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?$", "maxLength": 276},
         ),
     ]
     token: Annotated[
@@ -55,37 +95,58 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(
             description="Symbol or mint of an accepted token; of a payment by card the currency.",
             examples=["USDC", "SOL", "EGP"],
+            extra_json_schema={"minLength": 1, "maxLength": 64},
         ),
     ]
     recipient: Annotated[
         str | None,
         Meta(
             description="Wallet to be paid. Left out: the one that the server is set to. Not for "
-            "a payment by card."
+            "a payment by card.",
+            extra_json_schema=KEY_SCHEMA,
         ),
     ] = None
     label: Annotated[
-        str | None, Meta(description="Who asks, as the wallet shows it.", examples=["Coffee House"])
+        str | None,
+        Meta(
+            description="Who asks, as the wallet shows it.",
+            examples=["Coffee House"],
+            extra_json_schema=line_schema(LABEL_CHARS_MAX),
+        ),
     ] = None
     message: Annotated[
-        str | None, Meta(description="What for, as the wallet shows it.", examples=["Order 1042"])
+        str | None,
+        Meta(
+            description="What for, as the wallet shows it.",
+            examples=["Order 1042"],
+            extra_json_schema=line_schema(MESSAGE_CHARS_MAX),
+        ),
     ] = None
     memo: Annotated[
         str | None,
         Meta(
             description="Written to the chain with the transfer: public for ever. Not for a "
-            "payment by card."
+            f"payment by card. At most {MEMO_BYTES_MAX} bytes in UTF-8.",
+            extra_json_schema=line_schema(MEMO_BYTES_MAX),
         ),
     ] = None
     expires_in_s: Annotated[
         int | None,
-        Meta(description="Seconds until the payment expires. Left out: the server's setting."),
+        Meta(
+            description="Seconds until the payment expires. Left out: the server's setting.",
+            extra_json_schema={"minimum": EXPIRES_IN_S_MIN, "maximum": EXPIRES_IN_S_MAX},
+        ),
     ] = None
     metadata: Annotated[
         dict[str, str] | None,
         Meta(
             description="Notes of the merchant's own. Shown only with an API key.",
             examples=[{"table": "7"}],
+            extra_json_schema={
+                "maxProperties": METADATA_KEYS_MAX,
+                "propertyNames": line_schema(METADATA_KEY_CHARS_MAX),
+                "additionalProperties": {"maxLength": METADATA_VALUE_CHARS_MAX},
+            },
         ),
     ] = None
     order_id: Annotated[
@@ -93,6 +154,7 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(
             description="The merchant's own number for it. Shown only with an API key.",
             examples=["1042"],
+            extra_json_schema=line_schema(ORDER_ID_CHARS_MAX),
         ),
     ] = None
     provider: Annotated[
@@ -101,6 +163,7 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             description="Who moves the money: `solana` (the default), or `paymob` for a payment "
             "by card, where the server is set up for it.",
             examples=["solana"],
+            extra_json_schema={"enum": [*(str(provider) for provider in Provider), None]},
         ),
     ] = None
     customer: Annotated[
@@ -108,7 +171,10 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(
             description="Who will pay by card: handed on to Paymob, and not kept.",
             examples=[{"first_name": "Amal", "email": "amal@example.com"}],
-            extra_json_schema={"propertyNames": {"enum": list(CUSTOMER_FIELDS)}},
+            extra_json_schema={
+                "propertyNames": {"enum": list(CUSTOMER_FIELDS)},
+                "additionalProperties": line_schema(CUSTOMER_CHARS_MAX),
+            },
         ),
     ] = None
     reference: Annotated[
@@ -116,7 +182,8 @@ class NewPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(
             description="The reference key of a Solana Pay URL that was made elsewhere. It must "
             "be fresh: used for no other payment, and in no transaction. Left out: the server "
-            "makes the key and the URL. Not for a payment by card."
+            "makes the key and the URL. Not for a payment by card.",
+            extra_json_schema=KEY_SCHEMA,
         ),
     ] = None
 
@@ -275,6 +342,12 @@ class EventBody(msgspec.Struct, frozen=True):
     signature: Annotated[
         str | None, Meta(description="The transaction that caused the change, if one did.")
     ]
+
+
+class MerchantEventBody(EventBody, frozen=True):
+    """The same in the stream of all payments."""
+
+    order_id: Annotated[str | None, Meta(description="The merchant's own number for it.")]
 
 
 class LiveBody(msgspec.Struct, frozen=True):

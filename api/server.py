@@ -6,24 +6,27 @@ streams are told first; whoever is left after `SHUTDOWN_TIMEOUT_S` is cut off.
 
 import asyncio
 import contextlib
-import errno
+import os
 import resource
 import socket
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from starlette.applications import Starlette
 
-from api.connection import Connection
+from api.connection import Connection, Terms
 from api.limits import (
     BACKLOG,
+    CONNECTIONS_MAX,
+    FILES_RESERVED,
     KEEP_ALIVE_S,
     OPEN_FILES,
     SHUTDOWN_TIMEOUT_S,
-    UNACKNOWLEDGED_MS_MAX,
 )
-from indexer.errors import ConfigError, InvariantError
+from api.sockets import inherited, listen
+from indexer.errors import InvariantError
 from indexer.log import get_logger
 
 
@@ -32,12 +35,6 @@ if TYPE_CHECKING:
 
 
 log = get_logger(__name__)
-
-_REASONS: Final = {
-    errno.EADDRINUSE: "is taken: stop the other program, or set another port",
-    errno.EACCES: "may not be used by this user: ports below 1024 belong to root",
-    errno.EADDRNOTAVAIL: "is no address of this machine",
-}
 
 
 class _Server(uvicorn.Server):
@@ -55,6 +52,16 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._on_listening()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # What was accepted in this very moment has no connection yet, and would never get one
+        # once asyncio's server is closed: nothing more is accepted, then it gets it.
+        loop = asyncio.get_running_loop()
+        for listening in sockets or ():
+            loop.remove_reader(listening)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
 
 async def serve(
     app: Starlette,
@@ -66,6 +73,8 @@ async def serve(
 ) -> None:
     """Serves until `stop` is set, then ends streams and open requests, and returns.
 
+    A socket that was handed over to this process is served in place of host and port.
+
     Args:
         app: made by `create_app`.
         host: name or address to listen on.
@@ -76,30 +85,8 @@ async def serve(
     Raises:
         ConfigError: nothing can listen there, such as when the port is taken.
     """
-    await serve_on(app, listen(host, port), stop=stop, on_ready=on_ready)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address; port 0 takes a free one.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-        problem = f"AXIOM_HOST, AXIOM_PORT: {host}, port {port}, {reason}"
-        raise ConfigError((problem,)) from error
-    # Accepted connections inherit both. An answer is written in two pieces, and the second one is
-    # not to wait until the client has acknowledged the first: that takes 40 ms.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # A client that has vanished, or never reads, is dropped by the kernel: the server could only
-    # wait for it.
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
-    return listening
+    listening = inherited(os.environ, os.getpid()) or listen(host, port)
+    await serve_on(app, listening, stop=stop, on_ready=on_ready)
 
 
 async def serve_on(
@@ -118,8 +105,12 @@ async def serve_on(
         if on_ready is not None:
             on_ready()
 
-    _raise_file_limit()
-    server = _Server(_config(app), on_listening)
+    terms = Terms(
+        connections_max=min(CONNECTIONS_MAX, max(1, _raised_file_limit() - FILES_RESERVED)),
+        safe_headers=context.safe_headers,
+        requests=context.requests,
+    )
+    server = _Server(_config(app, terms), on_listening)
     with contextlib.closing(listening):
         async with asyncio.TaskGroup() as group:
             hub = group.create_task(context.hub.run(), name="stream.hub")
@@ -139,10 +130,10 @@ async def serve_on(
     log.info("http.stopped", host=host, port=port)
 
 
-def _config(app: Starlette) -> uvicorn.Config:
+def _config(app: Starlette, terms: Terms) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=Connection,
+        http=cast("type[Connection]", partial(Connection, terms=terms)),
         access_log=False,
         log_config=None,
         lifespan="off",
@@ -155,10 +146,12 @@ def _config(app: Starlette) -> uvicorn.Config:
     )
 
 
-def _raise_file_limit() -> None:
-    """Lets the process have as many files, and so connections, as it is allowed to ask for."""
+def _raised_file_limit() -> int:
+    """Lets the process have as many files, and so connections, as it may ask for; says how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY else max(soft, OPEN_FILES)
     if wanted > soft:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return OPEN_FILES if limit == resource.RLIM_INFINITY else limit

@@ -1,4 +1,4 @@
-"""What surrounds every request: safe headers, one log line, and an answer when we fail.
+"""What surrounds every request: our name, safe headers, one log line, an answer when we fail.
 
 Pure ASGI on purpose: middleware that builds a response object would buffer the streams.
 """
@@ -6,10 +6,11 @@ Pure ASGI on purpose: middleware that builds a response object would buffer the 
 import asyncio
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import internal
+from api.headers import RawHeaders, completed
+from api.hosts import Hosts
 from api.requests import Requests
 from indexer.core.types import WebhookSource
 from indexer.log import get_logger
@@ -27,15 +28,19 @@ _ENDLESS_ROUTES: Final = frozenset({"/api/sse/payments/{id}", "/api/sse/events"}
 
 
 class Shell:
-    """The outermost layer: adds the headers that every answer has, and logs it.
+    """The outermost layer: looks at the host, adds the headers of every answer, and logs it.
 
     The line names the route's template, never the path: whoever knows a payment's id may see
     the payment. Queries, bodies and headers are not logged at all.
     """
 
-    def __init__(self, app: ASGIApp, requests: Requests) -> None:
+    def __init__(
+        self, app: ASGIApp, requests: Requests, hosts: Hosts, safe_headers: RawHeaders
+    ) -> None:
         self._app = app
         self._requests = requests
+        self._hosts = hosts
+        self._safe_headers = safe_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on."""
@@ -49,19 +54,26 @@ class Shell:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["Cache-Control"] = "no-store"
-                headers["X-Content-Type-Options"] = "nosniff"
+                headers = [*message.get("headers", ()), *_of_the_caller(scope)]
+                message["headers"] = completed(headers, self._safe_headers)
             await send(message)
 
+        refusal = self._hosts.refusal(scope)
+        app = self._app if refusal is None else refusal.response()
         try:
-            await self._app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         finally:
             duration_s = asyncio.get_running_loop().time() - began_at
             route = getattr(scope.get("route"), "path", None)
             _log_request(scope, route, status, duration_s)
             if route not in _ENDLESS_ROUTES:
                 self._requests.served(scope["method"], route, status, duration_s)
+
+
+def _of_the_caller(scope: Scope) -> RawHeaders:
+    """What this caller is told with whatever answer he gets, such as what is left of his rate."""
+    own = scope.get("state", {}).get("headers", {})
+    return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in own.items()]
 
 
 def _log_request(scope: Scope, route: str | None, status: int, duration_s: float) -> None:

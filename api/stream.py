@@ -8,10 +8,12 @@ Each way that a stream ends:
 - the client goes away, or takes nothing for `STREAM_SEND_TIMEOUT_S`: nothing more is sent;
 - the payment is final and all of its events are sent: closed. A client that comes back with the
   last of them gets 204, which tells EventSource to stay away;
-- every place is taken: 200, a long `retry:`, closed. Never a 4xx or 5xx, which would end a
-  browser's EventSource for good;
-- the server goes down, the database is away, the merchant's key was revoked: a short `retry:`,
-  closed. The client comes back with its Last-Event-ID and has lost nothing.
+- every place is taken, or the client's address has too many of them or asks too often: 200, a
+  long `retry:`, closed. Never a 4xx or 5xx, which would end a browser's EventSource for good;
+- the server goes down, the database is away: a short `retry:`, closed. The client comes back with
+  its Last-Event-ID and has lost nothing;
+- the merchant's key was revoked or has expired, which is looked at every `STREAM_ACCESS_CHECK_S`
+  and between pages of the past: the same, and the client is refused when it comes back.
 
 After a reconnect the payment comes first, as it stands now, then what was missed, so that an
 older state follows a newer one: `version` tells. That first message repeats the client's own
@@ -32,10 +34,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import needs
+from api.callers import caller_address
 from api.context import Context
 from api.errors import Problem
 from api.hub import FINAL_STATUSES, LAPSED_STATUSES, Follower, Hub, frame
 from api.limits import (
+    STREAM_ACCESS_CHECK_S,
     STREAM_HEARTBEAT_S,
     STREAM_OVERLOAD_RETRY_MS,
     STREAM_RETRY_MS,
@@ -77,6 +81,7 @@ class Stream:
         last_seq: int,
         is_over: Callable[[Follower], Awaitable[bool]],
         status: Status = Status.PENDING,
+        address: str = "",
     ) -> None:
         """Prepares a stream.
 
@@ -85,8 +90,10 @@ class Stream:
             first: what to send at once.
             payment_id: whose events to send; None: everyone's.
             last_seq: the client has everything up to this event.
-            is_over: asked whenever everything is sent, and with each heartbeat.
+            is_over: asked whenever everything is sent and with each heartbeat; of everyone's
+                events also every `STREAM_ACCESS_CHECK_S` and between pages.
             status: where the payment stands, in `first`.
+            address: whose streams it is one of.
         """
         self._hub = hub
         self._first = first
@@ -94,14 +101,14 @@ class Stream:
         self._last_seq = last_seq
         self._is_over = is_over
         self._status = status
+        self._address = address
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Serves the client until one of the ends that the module describes."""
-        if self._hub.full:
-            await _start(send)
-            await _end(send, _by_chance(STREAM_OVERLOAD_RETRY_MS))
+        if self._hub.full_for(self._address):
+            await _send_away(send, STREAM_OVERLOAD_RETRY_MS)
             return
-        follower = Follower(send, self._payment_id, self._last_seq, self._status)
+        follower = Follower(send, self._payment_id, self._last_seq, self._status, self._address)
         # A client that takes nothing is left: there is no way to tell it anything.
         with self._hub.following(follower), suppress(TimeoutError):
             await _start(send)
@@ -117,17 +124,23 @@ class Stream:
 
     async def _follow(self, follower: Follower, receive: Receive) -> int | None:
         """Sends until the end. The `retry` to end with; None when the client is gone."""
+        clock = asyncio.get_running_loop().time
+        heartbeat_at = clock() + STREAM_HEARTBEAT_S
         while not self._hub.closing:
             if follower.behind:
                 await self._catch_up(follower)
-            else:
+            elif clock() >= heartbeat_at:
                 await _write(follower.send, _HEARTBEAT)
+                heartbeat_at = clock() + STREAM_HEARTBEAT_S
             if await self._is_over(follower):
                 return STREAM_RETRY_MS
             # Both are looked at right before the wait: a ring while nobody waits is not heard.
             if follower.behind or self._hub.closing:
                 continue
-            if await _left(follower, receive):
+            wait_s = heartbeat_at - clock()
+            if self._payment_id is None:
+                wait_s = min(wait_s, STREAM_ACCESS_CHECK_S)
+            if await _left(follower, receive, wait_s):
                 return None
         return _by_chance(STREAM_SHUTDOWN_RETRY_MS)
 
@@ -146,12 +159,32 @@ class Stream:
             if is_last and not follower.behind:
                 follower.live = True
                 return
+            if self._payment_id is None and await self._is_over(follower):
+                follower.behind = True  # not all is sent: the caller looks why
+                return
 
 
-async def _left(follower: Follower, receive: Receive) -> bool:
-    """Waits until the client leaves (True), the hub rings, or a heartbeat is due (False)."""
+class SentAway:
+    """The stream of one who asks too often, as an ASGI application: he is to come back later."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        self._retry_ms = max(STREAM_OVERLOAD_RETRY_MS, retry_after_s * 1000)
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Says so, and closes."""
+        await _send_away(send, self._retry_ms)
+
+
+async def _send_away(send: Send, retry_ms: int) -> None:
+    with suppress(TimeoutError):
+        await _start(send)
+        await _end(send, _by_chance(retry_ms))
+
+
+async def _left(follower: Follower, receive: Receive, wait_s: float) -> bool:
+    """Waits until the client leaves (True), the hub rings, or it is time (False)."""
     try:
-        async with asyncio.timeout(STREAM_HEARTBEAT_S) as follower.alarm:
+        async with asyncio.timeout(wait_s) as follower.alarm:
             while (await receive())["type"] != "http.disconnect":
                 pass
     except TimeoutError:
@@ -204,6 +237,7 @@ async def of_payment(context: Context, request: Request, _key: ApiKey | None) ->
         last_seq=position,
         is_over=is_over,
         status=payment.state.status,
+        address=caller_address(request, context.trusted_proxies),
     )
 
 
@@ -222,7 +256,14 @@ async def of_merchant(context: Context, request: Request, _key: ApiKey | None) -
         except Problem:
             return True
 
-    return Stream(context.hub, first=first, payment_id=None, last_seq=position, is_over=is_over)
+    return Stream(
+        context.hub,
+        first=first,
+        payment_id=None,
+        last_seq=position,
+        is_over=is_over,
+        address=caller_address(request, context.trusted_proxies),
+    )
 
 
 async def _snapshot(context: Context, payment_id: str) -> tuple[AnyRecord, int, int]:

@@ -1,17 +1,20 @@
 """The rows of the route table about webhooks: the doors, the audit trail, the receivers."""
 
-from typing import Final
+from typing import Any, Final
 
 from api import endpoint_routes, webhook_events, webhooks
 from api.auth import PUBLIC, needs
-from api.calls import Answer, Call, Parameter
-from api.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from api.calls import Answer, Call, Parameter, Proof
+from api.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, WEBHOOK_TOLERANCE_S
+from api.rates import Limit
 from api.webhook_schema import (
     EXAMPLE_EVENT_ID,
+    CallbackBody,
     ReceivedBody,
     WebhookEventBody,
     WebhookEventPageBody,
 )
+from indexer.core.ids import PAYMENT_ID
 from indexer.core.types import WebhookSource, WebhookVerdict
 
 
@@ -23,6 +26,7 @@ _EVENT_ID: Final = Parameter(
     name="id",
     where="path",
     description="The id of a webhook that came in.",
+    schema={"type": "string", "pattern": "^whe_[1-9][0-9]{0,17}$"},
     required=True,
     example=EXAMPLE_EVENT_ID,
 )
@@ -32,12 +36,15 @@ _DOORS: Final = (
         method="POST",
         path="/api/webhooks/helius",
         name="receiveFromHelius",
+        limit=Limit.WEBHOOKS,
         access=PUBLIC,
         handler=webhooks.helius,
         summary="For Helius: transactions that were seen",
         description="Raw and enhanced webhooks. `Authorization` must be the secret, as Helius was "
         "given it for its `authHeader`. Answered once it is stored; only the signatures in it "
         "are used, and each transaction is fetched from the chain.",
+        body=list[Any] | dict[str, Any],
+        proof=Proof.HELIUS,
         answers={200: _RECEIVED},
         problems=_DOOR_PROBLEMS,
     ),
@@ -45,11 +52,29 @@ _DOORS: Final = (
         method="POST",
         path="/api/webhooks/quicknode",
         name="receiveFromQuickNode",
+        limit=Limit.WEBHOOKS,
         access=PUBLIC,
         handler=webhooks.quicknode,
         summary="For QuickNode: what a stream found",
         description="Signed by `x-qn-nonce`, `x-qn-timestamp` and `x-qn-signature`; the body may "
         "be compressed with gzip. Otherwise as for Helius.",
+        parameters=(
+            Parameter(
+                name="x-qn-nonce",
+                where="header",
+                description="A text that is used once.",
+                required=True,
+            ),
+            Parameter(
+                name="x-qn-timestamp",
+                where="header",
+                description=f"Unix seconds, no more than {WEBHOOK_TOLERANCE_S} from now.",
+                schema={"type": "string", "pattern": "^[0-9]{10}$"},
+                required=True,
+            ),
+        ),
+        body=list[Any] | dict[str, Any],
+        proof=Proof.QUICKNODE,
         answers={200: _RECEIVED},
         problems=_DOOR_PROBLEMS,
     ),
@@ -57,20 +82,15 @@ _DOORS: Final = (
         method="POST",
         path="/api/webhooks/paymob",
         name="receiveFromPaymob",
+        limit=Limit.WEBHOOKS,
         access=PUBLIC,
         handler=webhooks.paymob_callback,
         summary="For Paymob: what became of a charge",
         description="Callbacks of the types `TRANSACTION` and `TOKEN`, signed by `hmac` in the "
         "query. 403 when the signature is right and the account, the integration or the currency "
         "is none of ours.",
-        parameters=(
-            Parameter(
-                name="hmac",
-                where="query",
-                description="HMAC-SHA512 of Paymob's, 128 hexadecimal digits.",
-                required=True,
-            ),
-        ),
+        body=CallbackBody,
+        proof=Proof.PAYMOB,
         answers={200: _RECEIVED},
         problems=(*_DOOR_PROBLEMS, 403),
     ),
@@ -78,19 +98,13 @@ _DOORS: Final = (
         method="GET",
         path="/api/webhooks/paymob",
         name="returnFromPaymob",
+        limit=Limit.WEBHOOKS,
         access=PUBLIC,
         handler=webhooks.paymob_return,
         summary="For Paymob: a customer comes back",
         description="The same as the callback of a transaction, with its fields in the query, "
         "brought by the customer's browser.",
-        parameters=(
-            Parameter(
-                name="hmac",
-                where="query",
-                description="HMAC-SHA512 of Paymob's, 128 hexadecimal digits.",
-                required=True,
-            ),
-        ),
+        proof=Proof.PAYMOB,
         answers={200: _RECEIVED},
         problems=(401, 403, 422),
     ),
@@ -133,7 +147,10 @@ _AUDIT: Final = (
                 example=_EXAMPLE_TIME,
             ),
             Parameter(
-                name="payment", where="query", description="Only what was about this payment."
+                name="payment",
+                where="query",
+                description="Only what was about this payment.",
+                schema={"type": "string", "pattern": f"^{PAYMENT_ID.pattern}$"},
             ),
             Parameter(
                 name="cursor", where="query", description="`next_cursor` of the page before."

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from api.schema import EXAMPLE_ID, Time
-from indexer.core.receiver import OVERLAP_S_MAX
+from api.schema import EXAMPLE_ID, Time, line_schema
+from indexer.core.receiver import DESCRIPTION_CHARS_MAX, OVERLAP_S_MAX, URL_CHARS_MAX
 from indexer.core.types import EventType
 
 
@@ -24,6 +24,13 @@ EventVerdict = Annotated[
         "one for each source and hour."
     ),
 ]
+
+
+class CallbackBody(msgspec.Struct, frozen=True):
+    """A callback of Paymob's. What else is in it is not looked at."""
+
+    type: Literal["TRANSACTION", "TOKEN"]
+    obj: Annotated[dict[str, Any], Meta(description="The charge or the saved card; signed.")]
 
 
 class ReceivedBody(msgspec.Struct, frozen=True):
@@ -87,12 +94,11 @@ EXAMPLE_RECEIVER = "https://shop.example/hooks/payments"
 EndpointId = Annotated[str, Meta(examples=[EXAMPLE_ENDPOINT_ID])]
 DeliveryId = Annotated[str, Meta(examples=[EXAMPLE_DELIVERY_ID])]
 EventTypes = Annotated[
-    list[str],
+    list[Annotated[str, Meta(extra_json_schema={"enum": [str(type_) for type_ in EventType]})]],
     Meta(
         description="Types of events that it is told of; none: all of them, also those that a "
         "later release adds.",
         examples=[["payment.settled", "payment.expired"]],
-        extra_json_schema={"items": {"enum": [str(type_) for type_ in EventType]}},
     ),
 ]
 DeliveryState = Annotated[
@@ -113,12 +119,21 @@ class NewEndpointBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             description="Where events are posted to: https, a public host, no user name, no "
             "fragment. No redirect is followed.",
             examples=[EXAMPLE_RECEIVER],
-            extra_json_schema={"format": "uri"},
+            extra_json_schema={
+                "format": "uri",
+                "pattern": "^https?://",
+                "maxLength": URL_CHARS_MAX,
+            },
         ),
     ]
     event_types: EventTypes | None = None
     description: Annotated[
-        str | None, Meta(description="A line of the merchant's own.", examples=["the shop"])
+        str | None,
+        Meta(
+            description="A line of the merchant's own.",
+            examples=["the shop"],
+            extra_json_schema=line_schema(DESCRIPTION_CHARS_MAX),
+        ),
     ] = None
 
 

@@ -22,7 +22,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.body import content_coding, read_body
-from api.context import Context
+from api.callers import full_address
+from api.context import Context, context_of
 from api.doors import (
     TurnedAway,
     check_helius,
@@ -111,7 +112,7 @@ async def _through(
     source: WebhookSource,
     enter: Callable[[Context, Request, Hold], Awaitable[_Brought]],
 ) -> Response:
-    address = request.client.host if request.client else ""
+    address = full_address(request, context.trusted_proxies)
     try:
         with context.tally.holding(source) as hold:
             arrived, end = await enter(context, request, hold)
@@ -189,7 +190,7 @@ def _arrived(
         nonce=nonce,
         body=body,
         headers={n: given[n][:WEBHOOK_HEADER_CHARS_MAX] for n in _HEADERS if n in given},
-        address=request.client.host if request.client else "",
+        address=full_address(request, context_of(request).trusted_proxies),
     )
 
 

@@ -6,6 +6,7 @@ brings the process down: half a daemon that looks alive is worse than none.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -31,6 +32,8 @@ from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc
 from store import deployment, migrate
 from store.database import Database, open_database
+from store.limiter import Limiter
+from store.shared import Shared
 
 
 log = structlog.get_logger(__name__)
@@ -98,6 +101,11 @@ async def run(
             )
             tasks |= parts.tasks()
         if api:
+            shared = None
+            if settings.redis_url is not None:
+                shared = await stack.enter_async_context(Shared(settings.redis_url))
+                tasks["redis"] = shared.run
+            limiter = Limiter(shared, time.monotonic)
             app = create_app(
                 database=database,
                 settings=settings,
@@ -107,6 +115,8 @@ async def run(
                 watch_key=watch_key,
                 cards=paymob,
                 signing_keys=keys,
+                shared=shared,
+                limiter=limiter,
             )
             tasks["api"] = partial(
                 serve, app, settings.host, settings.port, stop=stop, on_ready=on_ready

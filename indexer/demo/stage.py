@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from indexer import daemon
+from indexer.core.rate import Rate
 from indexer.demo.cluster import Cluster
 from indexer.demo.mailbox import Mailbox
 from indexer.demo.part import DemoFailed
@@ -31,6 +32,8 @@ _SLOT_TIME_MS: Final = 100
 _TOKEN_DECIMALS: Final = 6
 _TOKEN_SUPPLY: Final = 10**6 * 10**_TOKEN_DECIMALS
 _READY_TIMEOUT_S: Final = 30
+#: All the stories go on at once, with one key: far more than one shop would ask by default.
+_SHOP_RATE: Final = Rate(1_000, 10)
 _THIS_MACHINE: Final = ip_network("127.0.0.0/8")
 
 
@@ -110,7 +113,9 @@ async def _key(settings: Settings, clock: Callable[[], float]) -> str:
     try:
         await migrate.migrate(database)
         scopes = ("payments:read", "payments:write", "webhooks")
-        await keys.create(database, "shop", scopes, key=key, id="key_shop", now=int(clock()))
+        await keys.create(
+            database, "shop", scopes, key=key, id="key_shop", now=int(clock()), rate=_SHOP_RATE
+        )
     finally:
         await database.close()
     return key

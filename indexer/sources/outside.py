@@ -1,41 +1,25 @@
 """Posts to URLs that others chose, and never to where they must not lead.
 
 Who registers a receiver names any host he likes, and his name server answers what it likes, each
-time anew. So a name is looked up when a connection is made, every address of the answer is
-judged, and the connection goes to one of those that were judged: there is no second look-up in
-between. Whatever else a host could do to us has a limit: time, bytes, headers, connections.
-
-    https://   public addresses, and those in `private_networks`
-    http://    only those in `private_networks`: elsewhere everybody on the way could read along
-
-Redirects are not followed, proxies and `.netrc` of the environment not used, cookies not kept,
-answers not unpacked.
+time anew: `indexer.sources.guard` judges where a connection leads. Whatever else a host could do
+to us has a limit: time, bytes, headers, connections. Redirects are not followed, answers not
+unpacked.
 """
 
 import asyncio
-import os
-import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import SimpleNamespace, TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from indexer.core import receiver
-from indexer.core.addresses import Address, Networks, is_listed, is_public, literal, may_reach
-from indexer.errors import (
-    InvalidInput,
-    InvariantError,
-    SourceError,
-    SourceRejected,
-    SourceUnavailable,
-)
-from indexer.sources import wire
+from indexer.core.addresses import Networks, literal
+from indexer.errors import InvalidInput, InvariantError, SourceError, SourceRejected
+from indexer.sources import guard, wire
 from indexer.sources.names import Lookup, Names
 
 
@@ -51,18 +35,9 @@ BODY_BYTES_KEPT: Final = 1024
 #: What is read of it, so that the connection can be used again; a longer one ends it.
 BODY_BYTES_READ_MAX: Final = 64 * 1024
 
-#: One header of an answer, in bytes; and how many there may be.
-HEADER_BYTES_MAX: Final = 4096
-HEADERS_MAX: Final = 64
-
 #: Connections to one host, where several receivers may be: more than all of them use. There is no
 #: bound over all hosts: a slow one would use it up.
 CONNECTIONS_PER_HOST_MAX: Final = 1_000
-#: Addresses of one name that are tried.
-ADDRESSES_MAX: Final = 8
-#: Idle connections are closed by us before most load balancers do it.
-KEEPALIVE_S: Final = 30.0
-
 #: The longest pause that a receiver can ask for, in seconds.
 RETRY_AFTER_S_MAX: Final = 24 * 60 * 60.0
 
@@ -165,7 +140,10 @@ class Outside:
         except SourceError:
             raise
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError among them
-            raise self._wrapped(error) from error
+            limits = self._limits
+            raise guard.wrapped(
+                error, timeout_s=limits.timeout_s, connect_timeout_s=limits.connect_timeout_s
+            ) from error
 
     def _checked(self, url: str) -> URL:
         """The URL as one to be called; an address in it is judged here."""
@@ -177,30 +155,18 @@ class Outside:
             said = error.message if isinstance(error, InvalidInput) else "is no URL"
             raise SourceRejected(f"its URL {said}") from error
         if address is not None:
-            _judge([address], self._networks, target.scheme)
+            guard.judge([address], self._networks, target.scheme)
         return target
 
     def _session(self, scheme: str) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            resolver=_Guard(self._lookup, self._networks, scheme),
-            use_dns_cache=False,
-            socket_factory=partial(_socket, networks=self._networks, scheme=scheme),
-            ssl=self._tls if self._tls is not None else True,
-            limit=0,
-            limit_per_host=CONNECTIONS_PER_HOST_MAX,
-            keepalive_timeout=KEEPALIVE_S,
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_timeout_s),
+        return guard.session(
+            self._networks,
+            scheme,
+            lookup=self._lookup,
+            tls=self._tls,
+            connect_timeout_s=self._limits.connect_timeout_s,
+            connections_per_host_max=CONNECTIONS_PER_HOST_MAX,
             headers=_HEADERS,
-            auto_decompress=False,
-            trust_env=False,
-            max_line_size=HEADER_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-            max_headers=HEADERS_MAX,
-            trace_configs=[_reuse_told()],
         )
 
     async def _post(
@@ -210,14 +176,13 @@ class Outside:
         headers: Mapping[str, str],
         body: bytes,
     ) -> Reply:
-        told = SimpleNamespace(is_reused=False)
+        told = guard.told()
         try:
             return await self._send(session, target, headers, body, told)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            # That the host had closed a kept connection shows only when it is used.
-            if isinstance(error, aiohttp.ClientConnectorError) or not told.is_reused:
+        except aiohttp.ClientError as error:
+            if not guard.was_closed_before(error, told):
                 raise
-        return await self._send(session, target, headers, body, SimpleNamespace())
+        return await self._send(session, target, headers, body, guard.told())
 
     async def _send(
         self,
@@ -251,108 +216,3 @@ class Outside:
         except (TimeoutError, aiohttp.ClientError, OSError):
             response.close()
         return kept
-
-    def _wrapped(self, error: Exception) -> SourceError:
-        """Why there is no answer, in words that hold no path, no query and no address."""
-        match error:
-            case aiohttp.ClientConnectorCertificateError():
-                cause = error.certificate_error
-                verify = getattr(cause, "verify_message", "")
-                return SourceUnavailable(f"its certificate is not accepted: {verify or 'invalid'}")
-            case aiohttp.ClientConnectorSSLError():
-                return SourceUnavailable("it does not speak TLS as we do")
-            case aiohttp.ConnectionTimeoutError():
-                return SourceUnavailable(
-                    f"no connection within {self._limits.connect_timeout_s:g} s"
-                )
-            case TimeoutError():
-                return SourceUnavailable(f"no answer within {self._limits.timeout_s:g} s")
-            case aiohttp.ClientConnectorError(errno=number):
-                # The system's own word for the number: the library's text holds the address.
-                reason = os.strerror(number) if number else "no address of it answers"
-                return SourceUnavailable(f"no connection: {reason}")
-            case aiohttp.InvalidURL():
-                return SourceRejected("its URL is no URL")
-            case aiohttp.ClientResponseError():
-                return SourceUnavailable("its answer is no HTTP, or its headers are too large")
-            case _:
-                return SourceUnavailable("the connection was closed before an answer")
-
-
-class _Guard(AbstractResolver):
-    """Gives out only addresses that may be reached."""
-
-    def __init__(self, lookup: Lookup, networks: Networks, scheme: str) -> None:
-        self._lookup = lookup
-        self._networks = networks
-        self._scheme = scheme
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002  # any will do
-    ) -> list[ResolveResult]:
-        """The host's addresses.
-
-        Raises:
-            SourceUnavailable: there are none.
-            SourceRejected: one of them must not be reached: then the others are not trusted.
-        """
-        addresses = await self._lookup(host)
-        if not addresses:
-            raise SourceUnavailable("its name leads to no address")
-        _judge(addresses, self._networks, self._scheme)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=_family(address),
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for address in addresses[:ADDRESSES_MAX]
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-def _judge(addresses: Sequence[Address], networks: Networks, scheme: str) -> None:
-    """Accepts a host's addresses.
-
-    Raises:
-        SourceRejected: one of them must not be reached.
-    """
-    if not all(may_reach(address, networks) for address in addresses):
-        raise SourceRejected("its address is not public")
-    if scheme == "http" and not all(
-        is_listed(address, networks) and not is_public(address) for address in addresses
-    ):
-        raise SourceRejected("its URL must begin with https://: its address is public")
-
-
-def _family(address: Address) -> socket.AddressFamily:
-    return socket.AF_INET if address.version == 4 else socket.AF_INET6
-
-
-def _socket(info: Any, *, networks: Networks, scheme: str) -> socket.socket:
-    """A socket for one address: the last place where it can be judged, however it came there."""
-    family, kind, proto, _, address = info
-    found = literal(str(address[0]))
-    if found is None:
-        raise SourceRejected("its address is not public")
-    _judge([found], networks, scheme)
-    return socket.socket(family=family, type=kind, proto=proto)
-
-
-def _reuse_told() -> aiohttp.TraceConfig:
-    """Says on which connection a request goes: a new one, or one that was kept."""
-    trace = aiohttp.TraceConfig()
-
-    async def reused(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:
-        context.trace_request_ctx.is_reused = True
-
-    trace.on_connection_reuseconn.append(reused)
-    return trace

@@ -13,7 +13,9 @@ from starlette.applications import Starlette
 
 from api.app import create_app
 from api.cards import CardDesk
-from api.server import listen, serve_on
+from api.proxy import Partners
+from api.server import serve_on
+from api.sockets import listen
 from api.wakeups import Wakeups
 from indexer.core import events, settle
 from indexer.core.account import Account
@@ -26,6 +28,7 @@ from indexer.settings import Settings
 from store import events as stored_events, keys, migrate, payments
 from store.database import Database, open_database
 from tests.instructions import key, signature
+from tests.rates import UNLIMITED, UNLIMITED_DOORS
 
 
 NOW: Final = 1_795_377_600  # 2026-11-22T20:00:00Z
@@ -214,16 +217,24 @@ def verdict_of(payment: Payment, amount: int, *, name: str = "", slot: int = 100
     )
 
 
-async def make_key(database: Database, name: str, *scopes: str) -> dict[str, str]:
+async def make_key(
+    database: Database, name: str, *scopes: str, expires_at: int | None = None
+) -> dict[str, str]:
     """The headers of a caller that has the scopes."""
     api_key = keys.new_key(name.encode().ljust(32, b"."))
-    await keys.create(database, name, frozenset(scopes), key=api_key, id=f"key_{name}", now=NOW)
+    id_ = f"key_{name}"
+    await keys.create(database, name, scopes, key=api_key, id=id_, now=NOW, expires_at=expires_at)
     return {"Authorization": f"Bearer {api_key}"}
 
 
 @asynccontextmanager
 async def running(
-    path: Path, *, send_buffer: int = 0, cards: CardDesk | None = None, **settings: Any
+    path: Path,
+    *,
+    send_buffer: int = 0,
+    cards: CardDesk | None = None,
+    partners: Partners | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Api]:
     """Serves until the block ends.
 
@@ -231,13 +242,15 @@ async def running(
         path: folder of the database.
         send_buffer: bytes that the kernel holds for a slow client; 0: as it likes.
         cards: makes orders that are paid by card; None: not set up.
+        partners: who may be called for frontends; None: nobody.
         settings: fields of Settings.
     """
     async with AsyncExitStack() as stack:
         database = await open_database(f"sqlite:///{path / 'axiom.db'}")
         stack.push_async_callback(database.close)
         await migrate.migrate(database)
-        api = await _start(database, Settings(**(_SETTINGS | settings)), send_buffer, cards)
+        values = Settings(**(_SETTINGS | settings))
+        api = await _start(database, values, send_buffer, cards, partners)
         stack.push_async_callback(_stop, api)
         yield api
 
@@ -246,11 +259,17 @@ _SETTINGS: Final[dict[str, Any]] = {
     "recipient": MERCHANT,
     "tokens": {"SOL": None, "USDC": USDC},
     "public_url": "https://pay.example.com",
+    "rate_limit": UNLIMITED,
+    "rate_limits": UNLIMITED_DOORS,
 }
 
 
 async def _start(
-    database: Database, settings: Settings, send_buffer: int, cards: CardDesk | None
+    database: Database,
+    settings: Settings,
+    send_buffer: int,
+    cards: CardDesk | None,
+    partners: Partners | None,
 ) -> Api:
     clock, chain, wakeups = Clock(), ChainDouble({MERCHANT: wallet(), USDC: mint()}), Wakeups()
     app = create_app(
@@ -261,6 +280,7 @@ async def _start(
         wakeups=wakeups,
         watch_key=WATCH_KEY,
         cards=cards,
+        partners=partners,
         signing_keys=SIGNING_KEYS,
     )
     listening = listen("127.0.0.1", 0)

@@ -1,37 +1,6 @@
 from pathlib import Path
 
-from tests.api.running import MERCHANT, WATCH_KEY, Api, running
-
-
-ORIGIN = "https://shop.example"
-
-
-async def test_only_the_named_origins_may_call_from_a_browser(tmp_path: Path) -> None:
-    async with running(tmp_path, cors_origins=(ORIGIN,)) as api:
-        preflight = {
-            "Origin": ORIGIN,
-            "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization, content-type, idempotency-key",
-        }
-        async with api.session.options("/api/pay", headers=preflight) as response:
-            assert response.status == 200
-            assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
-        for path in ("/livez", "/nothing", "/api/pay"):
-            async with api.session.get(path, headers={"Origin": ORIGIN}) as response:
-                assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
-                exposed = response.headers["Access-Control-Expose-Headers"]
-                assert set(exposed.split(", ")) == {
-                    "Location",
-                    "Idempotent-Replayed",
-                    "Retry-After",
-                }
-        async with api.session.get("/livez", headers={"Origin": "https://evil.example"}) as other:
-            assert "Access-Control-Allow-Origin" not in other.headers
-
-
-async def test_without_origins_there_is_no_cors(api: Api) -> None:
-    async with api.session.get("/livez", headers={"Origin": ORIGIN}) as response:
-        assert "Access-Control-Allow-Origin" not in response.headers
+from tests.api.running import MERCHANT, WATCH_KEY, running
 
 
 async def test_the_settings_are_what_a_payment_is_made_by(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from api.auth import PUBLIC, Access, Gate, needs, shows_more_with
 from api.errors import Problem
 from api.limits import KEY_CACHE_ENTRIES_MAX, KEY_CACHE_S
 from api.routes import CALLS
+from indexer.core.rate import Rate
 from store import keys
 from tests.api.running import NOW, Api, Clock, make_key
 
@@ -17,7 +18,7 @@ def request(header: str | None) -> Request:
 
 
 async def admit(api: Api, header: str | None, access: Access) -> str | None:
-    key = await Gate(api.database, Clock()).admit(request(header), access)
+    key = await Gate(api.database, api.clock, Clock()).admit(request(header), access)
     return None if key is None else key.id
 
 
@@ -60,7 +61,7 @@ async def test_no_key_is_refused_only_where_one_is_needed(api: Api) -> None:
 
 async def test_a_revoked_key_is_refused_within_the_cache_time(api: Api) -> None:
     clock = Clock(0.0)
-    gate = Gate(api.database, clock)
+    gate = Gate(api.database, api.clock, clock)
     asked: dict[str, Any] = {"access": needs("payments:read")}
     assert await gate.admit(request(api.reader["Authorization"]), **asked)
     await keys.revoke(api.database, "reader", NOW)
@@ -70,8 +71,63 @@ async def test_a_revoked_key_is_refused_within_the_cache_time(api: Api) -> None:
         await gate.admit(request(api.reader["Authorization"]), **asked)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_an_expired_key_is_refused_like_an_unknown_one(api: Api, is_known: bool) -> None:
+    """At the second, also while the gate remembers that it was good."""
+    header = (await make_key(api.database, "ending", "ops", expires_at=NOW + 60))["Authorization"]
+    gate = Gate(api.database, api.clock, Clock())
+    if is_known:
+        api.clock.now = NOW + 59.9
+        assert await gate.admit(request(header), needs("ops"))
+
+    api.clock.now = NOW + 60
+    with pytest.raises(Problem) as refused:
+        await gate.admit(request(header), needs("ops"))
+    with pytest.raises(Problem) as unknown:
+        await gate.admit(request("Bearer axk_unknown"), needs("ops"))
+
+    assert (refused.value.status, refused.value.detail) == (401, unknown.value.detail)
+    assert gate._known == {}
+
+
+async def test_a_key_says_its_rate_and_its_end(api: Api) -> None:
+    key = keys.new_key(b"partner".ljust(32, b"."))
+    rate = Rate(100, 10)
+    await keys.create(
+        api.database,
+        "partner",
+        ["proxy"],
+        key=key,
+        id="key_partner",
+        now=NOW,
+        expires_at=NOW + 60,
+        rate=rate,
+    )
+
+    for _ in range(2):
+        admitted = await api.app.state.context.gate.admit(request(f"Bearer {key}"), needs("proxy"))
+        assert (admitted.rate, admitted.expires_at) == (rate, NOW + 60)
+
+
+async def test_a_key_is_changed_for_another_without_a_pause(api: Api) -> None:
+    """The new one is good before the old one ends, and a merchant's data is the same to both."""
+    old = await make_key(api.database, "shop", "payments:read")
+    new = await make_key(api.database, "shop-2", "payments:read")
+    gate = Gate(api.database, api.clock, Clock())
+    asked = needs("payments:read")
+    for headers in (old, new):
+        assert await gate.admit(request(headers["Authorization"]), asked)
+
+    assert await keys.revoke(api.database, "shop", NOW)
+
+    gate = Gate(api.database, api.clock, Clock())
+    assert await gate.admit(request(new["Authorization"]), asked)
+    with pytest.raises(Problem):
+        await gate.admit(request(old["Authorization"]), asked)
+
+
 async def test_a_new_key_works_at_once(api: Api) -> None:
-    gate = Gate(api.database, Clock())
+    gate = Gate(api.database, api.clock, Clock())
     header = "Bearer " + keys.new_key(b"late".ljust(32, b"."))
     with pytest.raises(Problem):
         await gate.admit(request(header), needs("ops"))
@@ -84,7 +140,7 @@ async def test_a_new_key_works_at_once(api: Api) -> None:
 
 async def test_the_cache_is_bounded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.auth.KEY_CACHE_ENTRIES_MAX", 2)
-    gate = Gate(api.database, Clock())
+    gate = Gate(api.database, api.clock, Clock())
     for number in range(4):
         made = await make_key(api.database, f"n{number}", "ops")
         await gate.admit(request(made["Authorization"]), needs("ops"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from api import cards as cards_module
-from api.idempotency import Ledger, Once
+from api.idempotency import Ledger
 from api.payments import _prepare
 from indexer.core.card_creation import Customer
 from indexer.core.intention import Intention, NewIntention
@@ -21,7 +21,8 @@ from indexer.sources.paymob import Paymob
 from store import cards, everything
 from store.cards import CardRecord
 from store.database import Statement
-from tests.api.running import NOW, Api, running
+from store.idempotency import LEASE_S, Once
+from tests.api.running import NOW, Api, Clock, running
 from tests.cards import due_at
 from tests.servers.fake_paymob import FakePaymob
 from tests.servers.faults import Fault, garbage, hang, hang_up, http
@@ -364,7 +365,7 @@ async def test_two_equal_requests_at_once_are_one_payment(tmp_path: Path) -> Non
 
 
 async def test_two_processes_make_one_payment_of_one_key(tmp_path: Path) -> None:
-    """Both have made their order before either has written."""
+    """The first is paused for longer than its lease lasts, with its order made and not written."""
     async with shop(tmp_path) as (api, fake):
         context, may_write = api.app.state.context, asyncio.Event()
 
@@ -377,12 +378,14 @@ async def test_two_processes_make_one_payment_of_one_key(tmp_path: Path) -> None
                 return made
 
         raw = json.dumps(SOLD).encode()
-        other = replace(context, cards=Slow(), ledger=Ledger(api.database, api.clock))
+        paused = Clock()
+        other = replace(context, cards=Slow(), ledger=Ledger(api.database, paused))
         once = Once("key_writer", "POST /api/pay", "k-1")
         waiting = asyncio.create_task(other.ledger.answer(once, raw, partial(_prepare, other, raw)))
         async with asyncio.timeout(30):
             while not fake.orders:
                 await asyncio.sleep(0.01)
+        api.clock.now += LEASE_S
         status, first, _ = await send(api, raw)
         may_write.set()
         async with asyncio.timeout(30):
@@ -393,6 +396,38 @@ async def test_two_processes_make_one_payment_of_one_key(tmp_path: Path) -> None
         assert second.headers["Idempotent-Replayed"] == "true"
         assert len(await stored(api)) == 1
         assert len(fake.orders) == 2, "one of which nobody can pay: its page was never told"
+
+
+async def test_while_an_acquirer_takes_its_time_nobody_else_makes_an_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take `CARD_TIMEOUT_S`, several times as long as a lease lasts unless renewed."""
+    monkeypatch.setattr("api.idempotency.IDEMPOTENCY_RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr("api.idempotency.IDEMPOTENCY_WAIT_S", 0.05)
+    async with shop(tmp_path) as (api, fake):
+        fake.fail("intention", hang())
+        first = asyncio.create_task(ask(api))
+        async with asyncio.timeout(30):
+            while not fake.calls:
+                await asyncio.sleep(0.01)
+        for _ in range(5):
+            api.clock.now += LEASE_S - 1
+            await renewed(api)
+
+            assert (await ask(api))[0] == 409
+
+        first.cancel()
+        asked = [call.params[0] for call in fake.calls if call.method == "intention"]
+        assert len({order["special_reference"].partition("-")[0] for order in asked}) == 1
+
+
+async def renewed(api: Api) -> None:
+    """Waits until the lease of the request at work lasts as long as it can."""
+    ends = int(api.clock.now) + LEASE_S
+    statement = Statement("SELECT until FROM idempotency_leases")
+    async with asyncio.timeout(30):
+        while await api.database.read([statement]) != [[(ends,)]]:
+            await asyncio.sleep(0.01)
 
 
 async def test_the_event_log_has_one_event_and_a_stream_shows_it(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ async def test_a_whole_head_has_all_the_time(api: Api, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "HEAD_TIMEOUT_S", 1.0)
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(
-        b"POST /api/pay HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /api/pay HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Idempotency-Key: k\r\nAuthorization: "
         + api.writer["Authorization"].encode()
         + b"\r\nContent-Length: 2\r\n\r\n"

@@ -1,4 +1,5 @@
 import asyncio
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -8,15 +9,16 @@ import pytest
 from starlette.requests import Request
 
 from api.errors import Problem
-from api.idempotency import Effect, Ledger, Once, key_of
-from api.limits import IDEMPOTENCY_RETENTION_S
+from api.idempotency import key_of
+from api.limits import IDEMPOTENCY_PRUNE_EVERY_S, IDEMPOTENCY_RETENTION_S
 from indexer.errors import SourceUnavailable
 from store import events, everything, idempotency
 from store.database import Database, Statement
-from tests.api.running import NOW, SOLD, Api, Clock, make_key
+from store.idempotency import LEASE_S, Lease, Once
+from tests.api.running import NOW, SOLD, Api, make_key
 
 
-ROUTE = "POST /api/pay"
+ONCE = Once("key_writer", "POST /api/pay", "k")
 
 
 async def post(
@@ -135,18 +137,105 @@ async def test_a_refused_request_may_be_corrected_under_its_key(api: Api) -> Non
     assert "Idempotent-Replayed" not in headers
 
 
-async def test_while_the_first_is_at_work_the_second_is_told_to_wait(api: Api) -> None:
+async def at_work(api: Api) -> None:
+    """Waits until a request has asked the chain, which does not answer."""
+    async with asyncio.timeout(30):
+        while not api.chain.asked:
+            await asyncio.sleep(0.005)
+
+
+async def leases(database: Database) -> int:
+    [[(number,)]] = await database.read([Statement("SELECT count(*) FROM idempotency_leases")])
+    return int(number)
+
+
+async def test_while_the_first_is_at_work_the_second_waits_for_its_answer(api: Api) -> None:
     api.chain.gate = asyncio.Event()
     first = asyncio.create_task(post(api, "k"))
-    while not api.chain.asked:
-        await asyncio.sleep(0.005)
+    await at_work(api)
+    second = asyncio.create_task(post(api, "k"))
+    await asyncio.sleep(0.1)
 
-    status, _, headers = await post(api, "k")
-    assert (status, headers["Retry-After"]) == (409, "1")
+    api.chain.gate.set()
+
+    bodies = (await first)[1], (await second)[1]
+    assert bodies[0] == bodies[1]
+    assert (await second)[2]["Idempotent-Replayed"] == "true"
+    assert await count(api) == 1
+
+
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.idempotency.IDEMPOTENCY_WAIT_S", 0.05)
+
+
+@pytest.mark.usefixtures("_hasty")
+async def test_who_waits_in_vain_is_told_to_come_back(api: Api) -> None:
+    api.chain.gate = asyncio.Event()
+    first = asyncio.create_task(post(api, "k"))
+    await at_work(api)
+
+    status, body, headers = await post(api, "k")
+    assert (status, json.loads(body)["code"]) == (409, "idempotency_key_in_use")
+    assert headers["Retry-After"] == "1"
 
     api.chain.gate.set()
     assert (await first)[0] == 201
     assert (await post(api, "k"))[2]["Idempotent-Replayed"] == "true"
+
+
+async def test_another_body_while_the_first_is_at_work_is_refused_at_once(api: Api) -> None:
+    api.chain.gate = asyncio.Event()
+    first = asyncio.create_task(post(api, "k"))
+    await at_work(api)
+
+    status, body, _ = await post(api, "k", amount="13")
+    assert (status, json.loads(body)["code"]) == (422, "idempotency_key_reused")
+
+    api.chain.gate.set()
+    assert (await first)[0] == 201
+    assert await count(api) == 1
+
+
+async def test_when_the_first_fails_the_one_that_waits_does_the_work(api: Api) -> None:
+    api.chain.gate = asyncio.Event()
+    first = asyncio.create_task(post(api, "k"))
+    await at_work(api)
+    second = asyncio.create_task(post(api, "k"))
+    await asyncio.sleep(0.05)
+
+    api.chain.error = SourceUnavailable("down")
+    api.chain.gate.set()
+    assert (await first)[0] == 503
+    api.chain.error = None
+
+    # It may have been quick enough to meet the same chain.
+    assert (await second)[0] in {201, 503}
+    assert (await post(api, "k"))[0] == 201
+    assert await count(api) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "expected"),
+    [({"amount": "0"}, None, 422), ({}, SourceUnavailable("down"), 503)],
+)
+async def test_who_is_refused_gives_the_lease_back(
+    api: Api, fields: dict[str, Any], error: Exception | None, expected: int
+) -> None:
+    api.chain.error = error
+
+    assert (await post(api, "k", **fields))[0] == expected
+
+    assert await leases(api.database) == 0
+
+
+async def test_a_refusal_by_the_database_gives_the_lease_back(api: Api) -> None:
+    """A reference that is taken: the caller may choose another under the same key."""
+    taken = json.loads((await post(api, "first"))[1])["reference"]
+
+    assert (await post(api, "k", reference=taken))[0] == 409
+    assert await leases(api.database) == 0
+    assert (await post(api, "k"))[0] == 201
 
 
 async def test_fifty_equal_requests_at_once_make_one_payment(api: Api) -> None:
@@ -155,58 +244,48 @@ async def test_fifty_equal_requests_at_once_make_one_payment(api: Api) -> None:
     statuses = Counter(status for status, _, _ in answers)
     assert set(statuses) <= {201, 409}
     assert len({body for status, body, _ in answers if status == 201}) == 1
+    assert [headers.get("Idempotent-Replayed") for _, _, headers in answers].count(None) == (
+        1 + statuses[409]
+    )
+    assert await count(api) == 1
+    assert await leases(api.database) == 0
+
+
+# ------------------------------------------------------------------------------- dead processes
+
+
+def of_another(holder: str = "another process") -> Lease:
+    raw = json.dumps(SOLD).encode()
+    return Lease(once=ONCE, fingerprint=hashlib.sha256(raw).hexdigest(), holder=holder)
+
+
+@pytest.mark.usefixtures("_hasty")
+async def test_the_work_of_a_dead_process_is_taken_over_when_its_lease_ends(api: Api) -> None:
+    await idempotency.claim(api.database, of_another(), NOW)
+
+    assert (await post(api, "k"))[0] == 409
+    api.clock.now += LEASE_S - 1
+    assert (await post(api, "k"))[0] == 409
+    api.clock.now += 1
+    status, _, headers = await post(api, "k")
+
+    assert (status, headers.get("Idempotent-Replayed")) == (201, None)
     assert await count(api) == 1
 
 
-# --------------------------------------------------------------------------------------- races
+async def test_the_lease_of_a_dead_process_is_taken_with_another_body(api: Api) -> None:
+    """Nothing came of the first request: its key is as good as new."""
+    await idempotency.claim(api.database, of_another(), NOW)
+    api.clock.now += LEASE_S
+
+    assert (await post(api, "k", amount="13"))[0] == 201
 
 
-class Racer:
-    """An effect that is prepared only when all racers have begun."""
-
-    def __init__(self, everyone: asyncio.Barrier, name: str, statements: list[Statement]) -> None:
-        self._everyone = everyone
-        self._name = name
-        self._statements = statements
-
-    async def __call__(self) -> Effect:
-        await self._everyone.wait()
-        return Effect(statements=self._statements, status=201, headers={}, body=self._name.encode())
-
-
-async def test_of_two_processes_the_loser_gives_the_winners_answer(api: Api) -> None:
-    """Each process has a ledger of its own: neither sees the other at work."""
-    barrier = asyncio.Barrier(2)
-    once = Once("key_writer", ROUTE, "k")
-    racers = [
-        Ledger(api.database, Clock()).answer(once, b"same", Racer(barrier, name, []))
-        for name in ("one", "two")
-    ]
-
-    first, second = await asyncio.gather(*racers)
-
-    assert first.body == second.body
-    replayed = [answer.headers.get("Idempotent-Replayed") for answer in (first, second)]
-    assert sorted(replayed, key=str) == [None, "true"]
-
-
-async def test_of_two_processes_with_other_bodies_the_loser_is_refused(api: Api) -> None:
-    barrier = asyncio.Barrier(2)
-    once = Once("key_writer", ROUTE, "k")
-    racers = [
-        Ledger(api.database, Clock()).answer(once, body, Racer(barrier, "x", []))
-        for body in (b"one", b"two")
-    ]
-
-    answers = await asyncio.gather(*racers, return_exceptions=True)
-
-    [refused] = [answer for answer in answers if isinstance(answer, BaseException)]
-    assert isinstance(refused, Problem)
-    assert refused.status == 422
+# ------------------------------------------------------------------------------------ forgetting
 
 
 async def stored(database: Database, key: str) -> bool:
-    return await idempotency.find(database, "key_writer", ROUTE, key) is not None
+    return (await idempotency.look(database, ONCE._replace(key=key), NOW)).stored is not None
 
 
 async def test_answers_are_forgotten_after_a_day(api: Api) -> None:
@@ -215,8 +294,42 @@ async def test_answers_are_forgotten_after_a_day(api: Api) -> None:
     await post(api, "younger", order_id="2")
     assert await stored(api.database, "old")
 
-    api.clock.now += 601
+    api.clock.now += IDEMPOTENCY_PRUNE_EVERY_S + 1
     await post(api, "youngest", order_id="3")
 
     assert not await stored(api.database, "old")
     assert await stored(api.database, "younger")
+
+
+async def test_a_key_that_was_forgotten_is_as_good_as_new(api: Api) -> None:
+    _, first, _ = await post(api, "k")
+    api.clock.now += IDEMPOTENCY_RETENTION_S + IDEMPOTENCY_PRUNE_EVERY_S + 1
+    await post(api, "another", order_id="2")
+
+    status, second, headers = await post(api, "k")
+
+    assert (status, headers.get("Idempotent-Replayed")) == (201, None)
+    assert second != first
+    assert await count(api) == 3
+
+
+async def test_leases_of_the_dead_are_forgotten(api: Api) -> None:
+    await idempotency.claim(api.database, of_another(), NOW)
+    api.clock.now += IDEMPOTENCY_RETENTION_S
+
+    await post(api, "another")
+
+    assert await leases(api.database) == 0
+
+
+async def test_there_is_no_forgetting_with_every_write(api: Api) -> None:
+    """It holds up everyone: once in a while is enough."""
+    await post(api, "first")
+    await idempotency.claim(api.database, of_another(), NOW - IDEMPOTENCY_RETENTION_S)
+
+    await post(api, "second", order_id="2")
+    assert await leases(api.database) == 1
+
+    api.clock.now += IDEMPOTENCY_PRUNE_EVERY_S
+    await post(api, "third", order_id="3")
+    assert await leases(api.database) == 0

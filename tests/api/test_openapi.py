@@ -39,8 +39,9 @@ def test_it_describes_every_route_and_no_other() -> None:
 def test_every_call_says_which_key_it_needs() -> None:
     for call in CALLS:
         operation = DOCUMENT["paths"][call.path][call.method.lower()]
-        assert ("security" in operation) == (call.access.scope is not None)
+        assert ("security" in operation) == (call.access.scope is not None or bool(call.proof))
         asks_who = call.access.scope is not None or 401 in call.problems
+        assert bool(call.proof) == (call.access.scope is None and asks_who)
         assert ("401" in operation["responses"]) == asks_who
         if call.access.required:
             assert f"`{call.access.scope}`" in operation["description"]

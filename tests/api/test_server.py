@@ -3,42 +3,9 @@ import signal
 import socket
 from pathlib import Path
 
-import pytest
-
-from api.server import listen, serve
-from indexer.errors import ConfigError
+from api.server import serve
+from api.sockets import listen
 from tests.api.running import Api, running
-
-
-def test_a_taken_port_is_a_clear_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigError) as refused:
-            listen("127.0.0.1", port)
-
-    [problem] = refused.value.problems
-    assert f"127.0.0.1, port {port}, is taken" in problem
-    assert "AXIOM_PORT" in problem
-
-
-def test_an_address_of_another_machine_is_a_clear_error() -> None:
-    with pytest.raises(ConfigError, match="no address of this machine"):
-        listen("192.0.2.1", 0)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-def test_names_and_both_families_are_listened_on(host: str) -> None:
-    with listen(host, 0) as listening:
-        assert listening.getsockname()[1] > 0
-
-
-def test_no_answer_waits_for_an_acknowledgement() -> None:
-    with (
-        listen("127.0.0.1", 0) as listening,
-        socket.create_connection(listening.getsockname()),
-        listening.accept()[0] as accepted,
-    ):
-        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 async def test_the_applications_loop_keeps_its_signal_handlers(api: Api) -> None:
@@ -67,7 +34,7 @@ async def test_a_request_that_never_ends_does_not_hold_up_the_stop(tmp_path: Pat
     async with running(tmp_path) as api:
         _, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(
-            b"POST /api/pay HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /api/pay HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 100\r\nIdempotency-Key: k\r\nAuthorization: "
             + api.writer["Authorization"].encode()
             + b"\r\n\r\n{"

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from api import hub, stream as stream_module
-from api.limits import STREAM_PAGE_SIZE
+from api.limits import KEY_CACHE_S, STREAM_ACCESS_CHECK_S, STREAM_PAGE_SIZE
 from indexer.charging import Charging
 from indexer.core.types import ChargeState
 from store import keys
@@ -407,14 +407,77 @@ async def test_the_merchants_stream_needs_a_key(api: Api) -> None:
     )
 
 
-async def test_a_revoked_key_ends_its_stream(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "STREAM_HEARTBEAT_S", 0.05)
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are looked at all the time, long before the next heartbeat."""
+    monkeypatch.setattr(stream_module, "STREAM_ACCESS_CHECK_S", 0.05)
     monkeypatch.setattr("api.auth.KEY_CACHE_S", 0.0)
 
+
+@pytest.mark.usefixtures("_impatient")
+async def test_a_revoked_key_ends_its_stream_before_a_heartbeat(api: Api) -> None:
     async with stream(api.session, "/api/sse/events", api.reader) as reader:
         await reader.next()
         assert await keys.revoke(api.database, "reader", NOW)
+        while (message := await reader.next()) is not None:
+            assert message.comment is None, "a heartbeat"
+
+    assert await status_of(api, "/api/sse/events", **api.reader) == 401
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_an_expired_key_ends_its_stream(api: Api) -> None:
+    ending = await make_key(api.database, "ending", "payments:read", expires_at=NOW + 60)
+
+    async with stream(api.session, "/api/sse/events", ending) as reader:
+        await reader.next()
+        api.clock.now = NOW + 60
         assert await reader.rest() == []
+
+    assert await status_of(api, "/api/sse/events", **ending) == 401
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_only_the_stream_of_the_revoked_key_ends(api: Api) -> None:
+    other = await make_key(api.database, "other", "payments:read")
+    async with (
+        stream(api.session, "/api/sse/events", api.reader) as revoked,
+        stream(api.session, "/api/sse/events", other) as reader,
+    ):
+        await revoked.next()
+        await reader.next()
+        assert await keys.revoke(api.database, "reader", NOW)
+        await revoked.rest()
+
+        payment = await api.create()
+
+        assert (await first(reader)).json["payment"]["id"] == payment["id"]
+
+
+def test_a_revoked_key_hears_nothing_after_five_seconds() -> None:
+    assert KEY_CACHE_S + STREAM_ACCESS_CHECK_S < 5
+
+
+async def test_a_key_revoked_while_the_past_is_sent_hears_no_more_of_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.auth.KEY_CACHE_S", 0.0)
+    monkeypatch.setattr(hub, "STREAM_PAGE_SIZE", 2)
+    for number in range(7):
+        await api.create(order_id=str(number))
+    served_by: hub.Hub = api.app.state.context.hub
+    read = served_by.read
+
+    async def read_and_revoke(follower: hub.Follower) -> Any:
+        page = await read(follower)
+        await keys.revoke(api.database, "reader", NOW)
+        return page
+
+    monkeypatch.setattr(served_by, "read", read_and_revoke)
+    async with stream(
+        api.session, "/api/sse/events", {**api.reader, "Last-Event-ID": "0"}
+    ) as reader:
+        assert [message.id for message in await reader.rest() if message.event] == ["1", "2"]
 
 
 # ---------------------------------------------------------------------- heartbeats, bounds, end
@@ -429,6 +492,36 @@ async def test_an_idle_stream_has_heartbeats(api: Api, monkeypatch: pytest.Monke
         for _ in range(3):
             message = await reader.next()
             assert message == Message(comment="heartbeat")
+
+
+async def test_after_a_heartbeat_the_next_one_is_waited_for(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "STREAM_HEARTBEAT_S", 0.0)
+    waits: list[float] = []
+
+    async def left(_follower: Any, _receive: Any, wait_s: float) -> bool:
+        waits.append(wait_s)
+        return wait_s > 100 or len(waits) > 10
+
+    async def send(message: Any) -> None:
+        if message.get("body") == b": heartbeat\n\n":
+            monkeypatch.setattr(stream_module, "STREAM_HEARTBEAT_S", 1_000.0)
+
+    async def is_over(_follower: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(stream_module, "_left", left)
+    context = api.app.state.context
+    payment = await api.create()
+    made = stream_module.Stream(
+        context.hub, first=b"", payment_id=payment["id"], last_seq=1, is_over=is_over
+    )
+    async with asyncio.timeout(30):
+        await made({}, asyncio.Event().wait, send)  # type: ignore[arg-type] # says nothing, ever
+
+    assert len(waits) <= 2
+    assert waits[-1] > 100
 
 
 async def test_over_the_bound_a_client_is_sent_away_for_longer(

@@ -21,6 +21,7 @@ from store import health
 from store.database import Database
 from tests.chain import BLOCK_TIME, key
 from tests.indexer.stage import Stage
+from tests.rates import UNLIMITED, UNLIMITED_DOORS
 from tests.servers.fake_rpc import FakeNode
 
 
@@ -70,6 +71,8 @@ def settings_for(folder: Path | str, *nodes: FakeNode, **others: Any) -> Setting
         "rpc_rate": 0,
         "watch_key": key("watch key"),
         "port": _free_port(),
+        "rate_limit": UNLIMITED,
+        "rate_limits": UNLIMITED_DOORS,
     }
     return replace(Settings(), **(values | others))
 

@@ -24,6 +24,7 @@ from store import keys as api_keys, migrate
 from store.database import open_database
 from tests.chain import key
 from tests.ports import free_port
+from tests.rates import UNLIMITED
 from tests.servers import fake_paymob
 from tests.servers.fake_helius import FakeHelius
 from tests.servers.fake_paymob import FakePaymob
@@ -112,6 +113,7 @@ class Cage:
                 "AXIOM_LOG_LEVEL": "debug",
                 "AXIOM_LOG_FORMAT": "json",
                 "AXIOM_PORT": str(port),
+                "AXIOM_RATE_LIMIT": str(UNLIMITED),
             }
             api_key = api_keys.new_key(b"canary".ljust(32, b"."))
             database = await open_database(environment["AXIOM_DATABASE_URL"])

@@ -23,6 +23,7 @@ from store import cursors, events as event_log, health, migrate, payments
 from store.database import Database, open_database
 from store.events import StoredEvent
 from store.payments import Record
+from tests.rates import UNLIMITED
 
 
 #: The longest that any story waits for one thing to happen.
@@ -202,4 +203,5 @@ def settings_for(surfnet: Surfnet, folder: Path, tokens: dict[str, str] | None =
         rpc_rate=0,
         tokens={"SOL": None, **(tokens or {})},
         port=0,
+        rate_limit=UNLIMITED,
     )

@@ -27,6 +27,7 @@ from store import events, migrate, webhook_events
 from store.database import Database, open_database
 from tests.api.running import Clock, make_key
 from tests.cards import card
+from tests.rates import UNLIMITED
 from tests.scenario.deployment import PATIENCE_S
 from tests.servers.fake_paymob import FakeCallback, FakePaymob
 from tests.servers.faults import hang_up, http
@@ -65,6 +66,7 @@ class Shop:
                 "AXIOM_DATABASE_URL": f"sqlite:///{folder}/axiom.db",
                 "AXIOM_RPC_URLS": "http://127.0.0.1:9",
                 "AXIOM_PORT": str(port),
+                "AXIOM_RATE_LIMIT": str(UNLIMITED),
             }
             database = await open_database(environment["AXIOM_DATABASE_URL"])
             stack.push_async_callback(database.close)

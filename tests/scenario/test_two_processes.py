@@ -14,6 +14,7 @@ from solders.keypair import Keypair
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
 from tests.ports import free_port
+from tests.rates import UNLIMITED
 from tests.scenario.deployment import PATIENCE_S
 
 
@@ -28,6 +29,7 @@ def environment(surfnet: Surfnet, tmp_path: Path) -> dict[str, str]:
         "AXIOM_WS_URLS": surfnet.ws_url,
         "AXIOM_TOKENS": "SOL",
         "AXIOM_PORT": str(free_port()),
+        "AXIOM_RATE_LIMIT": str(UNLIMITED),
     }
 
 

@@ -120,6 +120,15 @@ async def test_the_name_of_an_expired_key_is_free(database: Database) -> None:
     assert (await keys.listing(database))[1].revoked_at == 120
 
 
+async def test_a_key_that_was_revoked_before_its_end_keeps_that_time(database: Database) -> None:
+    await make(database, expires_at=200)
+    await keys.revoke(database, "shop", 150)
+
+    await make(database, key=keys.new_key(bytes(32)), id="key_2", now=300)
+
+    assert [key.revoked_at for key in await keys.listing(database)] == [150, None]
+
+
 async def test_a_refused_key_leaves_the_expired_one_as_it_was(database: Database) -> None:
     """Freeing the name and taking it are one write."""
     created = await make(database, expires_at=110)

@@ -15,17 +15,9 @@ from indexer.core.receiver import ENDPOINTS_MAX
 from indexer.courier import AT_ONCE
 from indexer.errors import InvariantError, SourceRejected, SourceUnavailable
 from indexer.sources import outside as module
+from indexer.sources.guard import ADDRESSES_MAX, Guard
 from indexer.sources.names import Lookup
-from indexer.sources.outside import (
-    ADDRESSES_MAX,
-    BODY_BYTES_KEPT,
-    RETRY_AFTER_S_MAX,
-    Limits,
-    Outside,
-    Sender,
-    _Guard,
-    _socket,
-)
+from indexer.sources.outside import BODY_BYTES_KEPT, RETRY_AFTER_S_MAX, Limits, Outside, Sender
 from tests.indexer.sources.answering import OK, Answering, Script, endless, said, silent
 from tests.ports import free_port
 from tests.servers import tls
@@ -211,14 +203,6 @@ async def test_a_name_that_leads_inside_is_refused_whatever_else_it_leads_to(
             await post(out, "https://receiver.example/")
 
 
-@pytest.mark.parametrize("host", ["2130706433", "127.1", "0x7f.1", "0177.0.0.1", "localhost"])
-async def test_what_the_systems_resolver_makes_of_a_host_is_judged_as_well(host: str) -> None:
-    """The check of the URL refuses these before; here it is as if it did not."""
-    out = outside(())
-    with pytest.raises(SourceRejected, match="its address is not public"):
-        await _Guard(out._lookup, (), "https").resolve(host)
-
-
 async def test_a_name_is_looked_up_once_for_a_connection_and_again_for_the_next() -> None:
     """A name server that says the right thing first and another one afterwards gains nothing."""
     lookup, asked = leading(["127.0.0.1"], ["127.0.0.2"])
@@ -260,18 +244,10 @@ async def test_a_public_network_that_is_listed_is_still_reached_by_tls_alone() -
             await post(out, "http://receiver.example/")
 
 
-@pytest.mark.parametrize(
-    ("address", "scheme"), [("127.0.0.2", "https"), ("8.8.8.8", "http"), ("no address", "https")]
-)
-def test_no_socket_is_made_for_what_came_past_the_other_checks(address: str, scheme: str) -> None:
-    with pytest.raises(SourceRejected):
-        _socket((0, 0, 0, "", (address, 443)), networks=ONE, scheme=scheme)
-
-
 async def test_what_comes_past_the_other_checks_is_not_connected_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def resolve(_self: _Guard, host: str, port: int = 0, family: int = 0) -> Any:
+    async def resolve(_self: Guard, host: str, port: int = 0, family: int = 0) -> Any:
         return [
             {
                 "hostname": host,
@@ -283,7 +259,7 @@ async def test_what_comes_past_the_other_checks_is_not_connected_to(
             }
         ]
 
-    monkeypatch.setattr(_Guard, "resolve", resolve)
+    monkeypatch.setattr(Guard, "resolve", resolve)
     async with Answering(said(OK)) as server, outside(()) as out:
         with pytest.raises(SourceRejected):
             await post(out, f"https://receiver.example:{server.port}/")

@@ -1,0 +1,102 @@
+"""The calls to partners that a deployment allows, as paths of the OpenAPI document."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from indexer.core.partner_request import STRING_CHARS_MAX
+from indexer.core.profile import Field, Kind, Profile, Route, Where
+
+
+_BASE: Final = "/api/proxy"
+
+
+def paths(profiles: Iterable[Profile], generic: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """One path for each call.
+
+    Args:
+        profiles: what is allowed.
+        generic: the operations of any call, by method in small letters.
+    """
+    return {
+        f"{_BASE}/{profile.name}/{route.name}": {
+            route.method.lower(): _operation(profile, route, generic[route.method.lower()])
+        }
+        for profile in profiles
+        for route in profile.routes.values()
+    }
+
+
+def _operation(profile: Profile, route: Route, generic: Mapping[str, Any]) -> dict[str, Any]:
+    operation = {
+        **generic,
+        "operationId": f"{profile.name}.{route.name}",
+        "summary": route.summary or f"{route.name} of {profile.name}",
+        "description": _description(route),
+        "parameters": [_parameter(each) for each in _fields(route, Where.PATH, Where.QUERY)],
+    }
+    body = _fields(route, Where.BODY)
+    if body:
+        operation["requestBody"] = {
+            "required": any(each.required for each in body),
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {each.name: _schema(each) for each in body},
+                        "required": [each.name for each in body if each.required],
+                        "additionalProperties": False,
+                    }
+                }
+            },
+        }
+    return operation
+
+
+def _fields(route: Route, *places: Where) -> list[Field]:
+    return [field for field in route.fields.values() if field.where in places]
+
+
+def _description(route: Route) -> str:
+    shown = ", ".join(f"`{path}`" for path in route.response) or "nothing"
+    text = f"Of the partner's answer is shown: {shown}."
+    if route.cache_s:
+        text += f" An answer may be {route.cache_s} s old."
+    return f"{text}\n\nNeeds the scope `proxy`."
+
+
+def _parameter(field: Field) -> dict[str, Any]:
+    return {
+        "name": field.name,
+        "in": "query",
+        "required": field.required and field.default is None,
+        "schema": _schema(field),
+    }
+
+
+def _schema(field: Field) -> dict[str, Any]:
+    """JSON Schema of a value."""
+    match field.kind:
+        case Kind.JSON:
+            return {}
+        case Kind.BOOLEAN:
+            return {"type": "boolean"}
+        case Kind.INTEGER | Kind.NUMBER:
+            return {"type": field.kind.value} | _given(minimum=field.least, maximum=field.most)
+        case Kind.DATE:
+            return {"type": "string", "format": "date"}
+        case Kind.STRING:
+            longest = STRING_CHARS_MAX if field.most is None else int(field.most)
+            shortest = 1 if field.least is None else int(field.least)
+            schema: dict[str, Any] = {
+                "type": "string",
+                "minLength": shortest,
+                "maxLength": longest,
+            }
+            if field.choices:
+                schema["enum"] = list(field.choices)
+            pattern = None if field.pattern is None else f"^(?:{field.pattern})$"
+            return schema | _given(pattern=pattern)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

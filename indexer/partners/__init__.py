@@ -1,0 +1,1 @@
+"""Calls to partners on behalf of frontends: allow-listed, cached, merged, and bounded."""

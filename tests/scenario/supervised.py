@@ -1,0 +1,70 @@
+"""Holds a listening socket and runs `axiompay` on it, as systemd does with a `.socket` unit."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from tests.scenario.deployment import PATIENCE_S
+from tests.scenario.serving import AXIOMPAY
+
+
+#: Becomes the program, with the socket where it looks for it and its own number in the
+#: environment.
+_HAND_OVER: Final = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Supervisor:
+    """Runs one process after another on one socket.
+
+    Attributes:
+        port: of the socket.
+    """
+
+    def __init__(self, listening: socket.socket, environment: Mapping[str, str]) -> None:
+        self._listening = listening
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port: int = listening.getsockname()[1]
+
+    def start(self, **more: str) -> None:
+        """Starts a process, with more in its environment."""
+        file = self._listening.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _HAND_OVER, str(file), AXIOMPAY, "api"],
+            env={**self._environment, **more},
+            pass_fds=[file],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    async def stop(self) -> int:
+        """Asks it to end; its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return await asyncio.to_thread(self._process.wait, PATIENCE_S)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(PATIENCE_S)
+
+
+@contextmanager
+def supervised(environment: Mapping[str, str]) -> Iterator[Supervisor]:
+    """A socket on which nothing runs yet; whatever runs at the end is killed."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4_096) as listening:
+        supervisor = Supervisor(listening, environment)
+        try:
+            yield supervisor
+        finally:
+            supervisor.kill()
