@@ -80,13 +80,7 @@ def create_app(
     mints = [mint for mint in settings.tokens.values() if mint is not None]
     requests = Requests()
     headers = safe_headers(settings.public_url)
-    app = Starlette(
-        routes=_routes((*proxy.calls_of(settings.upstreams), *CALLS)),
-        middleware=_layers(settings, requests, headers),
-        exception_handlers=HANDLERS,
-    )
-    # A path with a slash too many is none of ours, and is not redirected: it gets a problem.
-    app.router.redirect_slashes = False
+    app = _served(settings, requests, headers)
     app.state.context = Context(
         database=database,
         clock=clock,
@@ -115,6 +109,18 @@ def create_app(
             openapi.document(settings.public_url, partners=settings.upstreams)
         ),
     )
+    return app
+
+
+def _served(settings: Settings, requests: Requests, headers: RawHeaders) -> Starlette:
+    """The route table, and what surrounds it."""
+    app = Starlette(
+        routes=_routes((*proxy.calls_of(settings.upstreams), *CALLS)),
+        middleware=_layers(settings, requests, headers),
+        exception_handlers=HANDLERS,
+    )
+    # A path with a slash too many is none of ours, and is not redirected: it gets a problem.
+    app.router.redirect_slashes = False
     return app
 
 

@@ -57,6 +57,8 @@ async def metrics(context: Context, _request: Request, _key: ApiKey | None) -> R
     registry = CollectorRegistry()
     registry.register(_Told(families))
     text = generate_latest(registry) + generate_latest(context.requests.registry)
+    if context.partners is not None:
+        text += generate_latest(context.partners.registry)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -42,6 +43,11 @@ class Partners(Protocol):
     @property
     def profiles(self) -> Mapping[str, Profile]:
         """What is allowed with each, by name."""
+        ...
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Figures of what became of calls."""
         ...
 
     async def call(self, profile: Profile, route: Route, asked: Asked) -> Passed:
@@ -204,8 +210,10 @@ _BY_METHOD: Final = {Method(call.method): call for call in CALLS}
 
 
 def calls_of(profiles: Iterable[Profile]) -> tuple[Call, ...]:
-    """A row for each call that is allowed, to stand before those for any: who calls it with
-    another method is then told the right one, as on every other path."""
+    """A row for each call that is allowed, to stand before those for any.
+
+    Who makes one with another method is then told the right one, as on every other path.
+    """
     return tuple(
         replace(
             _BY_METHOD[route.method],

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from indexer.core.partner_request import STRING_CHARS_MAX
+from indexer.core.partner_request import INTEGER_MAX, STRING_CHARS_MAX
 from indexer.core.profile import Field, Kind, Profile, Route, Where
 
 
@@ -80,8 +80,15 @@ def _schema(field: Field) -> dict[str, Any]:
             return {}
         case Kind.BOOLEAN:
             return {"type": "boolean"}
-        case Kind.INTEGER | Kind.NUMBER:
-            return {"type": field.kind.value} | _given(minimum=field.least, maximum=field.most)
+        case Kind.INTEGER:
+            return {
+                "type": "integer",
+                "minimum": -INTEGER_MAX if field.least is None else field.least,
+                "maximum": INTEGER_MAX if field.most is None else field.most,
+            }
+        case Kind.NUMBER:
+            bounds = _given(minimum=field.least, maximum=field.most)
+            return {"type": "number", "description": "In plain digits.", **bounds}
         case Kind.DATE:
             return {"type": "string", "format": "date"}
         case Kind.STRING:

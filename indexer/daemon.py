@@ -9,10 +9,12 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, NoReturn
 
 import structlog
+from starlette.applications import Starlette
 
 from api.app import create_app
 from api.server import serve
@@ -20,7 +22,9 @@ from api.wakeups import Wakeups
 from indexer import keyring
 from indexer.core import creation
 from indexer.core.account import Account
+from indexer.core.standard_webhooks import SigningKey
 from indexer.errors import InvariantError
+from indexer.partners.desk import Partners
 from indexer.parts import Indexer, Tasks
 from indexer.settings import Settings
 from indexer.sources.endpoint import Bounds
@@ -73,51 +77,15 @@ async def run(
         StoreBroken: the database file is damaged, at the start or while it runs.
     """
     async with AsyncExitStack() as stack:
-        database = await open_database(settings.database_url, thorough=True)
-        stack.push_async_callback(database.close)
-        if indexer and api:
-            await migrate.migrate(database)
-        await migrate.check(database)
-        keys = keyring.load(settings)
-        rpc = await stack.enter_async_context(_rpc(settings))
-        paymob = None
-        if settings.takes_cards:
-            paymob = await stack.enter_async_context(Paymob(CardAccount.of(settings)))
-        watch_key = await the_watch_key(database, settings)
-        wakeups = Wakeups()
+        common = await _open(settings, clock, stack, migrates=indexer and api)
         tasks: Tasks = {}
         if indexer:
-            parts = Indexer(
-                settings,
-                database,
-                rpc,
-                watch_key,
-                wakeups,
-                clock,
-                sender=await stack.enter_async_context(Outside(settings.webhook_private_networks)),
-                keys=keys,
-                acquirer=paymob,
-                helius=await _helius(settings, stack),
-            )
-            tasks |= parts.tasks()
+            tasks |= (await _indexer(common)).tasks()
         if api:
-            shared = None
-            if settings.redis_url is not None:
-                shared = await stack.enter_async_context(Shared(settings.redis_url))
+            shared = await _shared(common)
+            if shared is not None:
                 tasks["redis"] = shared.run
-            limiter = Limiter(shared, time.monotonic)
-            app = create_app(
-                database=database,
-                settings=settings,
-                chain=_Chain(rpc),
-                clock=clock,
-                wakeups=wakeups,
-                watch_key=watch_key,
-                cards=paymob,
-                signing_keys=keys,
-                shared=shared,
-                limiter=limiter,
-            )
+            app = await _app(common, shared)
             tasks["api"] = partial(
                 serve, app, settings.host, settings.port, stop=stop, on_ready=on_ready
             )
@@ -126,10 +94,105 @@ async def run(
         await run_until_stopped(tasks, stop)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Common:
+    """What the indexer and the API of one process share; all of it is closed with `stack`."""
+
+    settings: Settings
+    clock: Clock
+    stack: AsyncExitStack
+    database: Database
+    rpc: Rpc
+    paymob: Paymob | None
+    keys: tuple[SigningKey, ...]
+    watch_key: str
+    wakeups: Wakeups
+
+
+async def _open(
+    settings: Settings, clock: Clock, stack: AsyncExitStack, *, migrates: bool
+) -> _Common:
+    database = await open_database(settings.database_url, thorough=True)
+    stack.push_async_callback(database.close)
+    if migrates:
+        await migrate.migrate(database)
+    await migrate.check(database)
+    keys = keyring.load(settings)
+    rpc = await stack.enter_async_context(_rpc(settings))
+    paymob = None
+    if settings.takes_cards:
+        paymob = await stack.enter_async_context(Paymob(CardAccount.of(settings)))
+    return _Common(
+        settings=settings,
+        clock=clock,
+        stack=stack,
+        database=database,
+        rpc=rpc,
+        paymob=paymob,
+        keys=keys,
+        watch_key=await the_watch_key(database, settings),
+        wakeups=Wakeups(),
+    )
+
+
+async def _indexer(common: _Common) -> Indexer:
+    settings, stack = common.settings, common.stack
+    return Indexer(
+        settings,
+        common.database,
+        common.rpc,
+        common.watch_key,
+        common.wakeups,
+        common.clock,
+        sender=await stack.enter_async_context(Outside(settings.webhook_private_networks)),
+        keys=common.keys,
+        acquirer=common.paymob,
+        helius=await _helius(settings, stack),
+    )
+
+
+async def _app(common: _Common, shared: Shared | None) -> Starlette:
+    limiter = Limiter(shared, time.monotonic)
+    return create_app(
+        database=common.database,
+        settings=common.settings,
+        chain=_Chain(common.rpc),
+        clock=common.clock,
+        wakeups=common.wakeups,
+        watch_key=common.watch_key,
+        cards=common.paymob,
+        signing_keys=common.keys,
+        shared=shared,
+        limiter=limiter,
+        partners=await _partners(common.settings, shared, limiter, common.stack),
+    )
+
+
+async def _shared(common: _Common) -> Shared | None:
+    if common.settings.redis_url is None:
+        return None
+    return await common.stack.enter_async_context(Shared(common.settings.redis_url))
+
+
 async def _helius(settings: Settings, stack: AsyncExitStack) -> Helius | None:
     if settings.helius_api_key is None:
         return None
     return await stack.enter_async_context(Helius(settings.helius_api_url, settings.helius_api_key))
+
+
+async def _partners(
+    settings: Settings, shared: Shared | None, limiter: Limiter, stack: AsyncExitStack
+) -> Partners | None:
+    if not settings.upstreams:
+        return None
+    partners = Partners(
+        settings.upstreams,
+        settings.upstream_secrets,
+        shared=shared,
+        limiter=limiter,
+        monotonic=time.monotonic,
+    )
+    return await stack.enter_async_context(partners)
 
 
 def _rpc(settings: Settings) -> Rpc:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from indexer import parsers
-from indexer.core import profile_reader
+from indexer.core import profile_checks, profile_reader
 from indexer.core.profile import AuthKind, PartnerSecrets, Profile
 from indexer.environment import PREFIX, Reader
 
@@ -79,7 +79,7 @@ def _field(profile: Profile, part: str) -> str:
 
 def _moved(profile: Profile, reader: Reader) -> Profile:
     def parsed(text: str) -> str:
-        for sentence in profile_reader.url_problems(
+        for sentence in profile_checks.url_problems(
             text, may_be_http=bool(profile.private_networks)
         ):
             raise ValueError(f"the URL {sentence}")

@@ -23,6 +23,8 @@ from indexer.errors import InvalidInput
 
 #: Of a string, where the field sets no bound.
 STRING_CHARS_MAX: Final = 256
+#: Of a whole number, in either direction, where the field sets no bound.
+INTEGER_MAX: Final = 10**18 - 1
 #: Of a body that a frontend sends.
 BODY_BYTES_MAX: Final = 64 * 1024
 

@@ -17,13 +17,17 @@ from indexer.partners.road import Road
 from indexer.partners.shelf import Shelf
 from indexer.partners.tokens import Credentials, Tokens
 from indexer.sources.names import Lookup
-from indexer.sources.partner import Partner
+from indexer.sources.partner import CONNECT_TIMEOUT_S, Partner
 from store.limiter import Limiter
 from store.shared import Shared
 
 
 class Partners:
-    """The partners that are configured. An async context manager: its connections live inside."""
+    """The partners that are configured. An async context manager: its connections live inside.
+
+    Attributes:
+        profiles: what is allowed with each, by name.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Partners:
         monotonic: Callable[[], float],
         lookup: Lookup | None = None,
         tls: ssl.SSLContext | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         """Nothing is opened before `async with`.
 
@@ -46,6 +51,7 @@ class Partners:
             monotonic: seconds of a clock that only goes forward.
             lookup: addresses of a name; by default the system's resolver.
             tls: whose certificates are accepted; by default those whom the system trusts.
+            connect_timeout_s: for a connection to one address.
         """
         self._profiles = {profile.name: profile for profile in profiles}
         self._secrets = dict(secrets)
@@ -54,6 +60,7 @@ class Partners:
         self._shelf = Shelf(shared, monotonic)
         self._lookup = lookup
         self._tls = tls
+        self._connect_timeout_s = connect_timeout_s
         self._figures = Figures()
         self._stack = AsyncExitStack()
         self._roads: dict[str, Road] = {}
@@ -76,6 +83,7 @@ class Partners:
                     profile.private_networks,
                     lookup=self._lookup,
                     tls=self._tls,
+                    connect_timeout_s=self._connect_timeout_s,
                 )
             )
             road = self._road(profile, partner)

@@ -29,7 +29,7 @@ from indexer.log import get_logger
 from indexer.partners.breaker import Breaker, Ticket
 from indexer.partners.figures import Figures, Outcome
 from indexer.partners.merging import Merging
-from indexer.partners.shelf import Shelf
+from indexer.partners.shelf import VALUE_BYTES_MAX, Shelf
 from indexer.partners.tokens import NoToken, Tokens
 from indexer.sources.partner import Answer, NoAnswer, Partner, Why
 from indexer.sources.retry import backoff
@@ -239,15 +239,12 @@ class Road:
         except NoAnswer as error:
             # One that is too large says that the partner is there, and at work.
             is_well = error.why is Why.TOO_LARGE
-            self._warn(route, f"{error}")
             raise
         except NoToken as error:
             is_well = None if error.is_refused else False
             raise _no_token(error) from error
         finally:
             self._leave(ticket, is_well=is_well)
-        if not is_well:
-            self._warn(route, f"HTTP {answer.status}")
         return answer
 
     def _leave(self, ticket: Ticket, *, is_well: bool | None) -> None:
@@ -255,11 +252,6 @@ class Road:
         self._breaker.leave(ticket, _now(), is_well=is_well)
         if (after := self._breaker.state(_now())) is not before:
             log.warning("partner.breaker", upstream=self.profile.name, state=after.name.lower())
-
-    def _warn(self, route: Route, reason: str) -> None:
-        log.warning(
-            "partner.no_answer", upstream=self.profile.name, route=route.name, reason=reason
-        )
 
     async def _authorized(self, route: Route, asked: Asked, deadline: float) -> Answer:
         """With a token that is not refused, if there is one to be had."""
@@ -355,7 +347,8 @@ def _no_token(error: NoToken) -> PartnerFailed:
 
 
 def _is_kept(route: Route, passed: Passed) -> bool:
-    return bool(route.cache_s) and passed.status == HTTPStatus.OK
+    is_short = len(passed.body) <= VALUE_BYTES_MAX - len(_packed(Passed(status=passed.status)))
+    return bool(route.cache_s) and passed.status == HTTPStatus.OK and is_short
 
 
 def _packed(passed: Passed) -> bytes:

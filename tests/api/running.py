@@ -27,6 +27,8 @@ from indexer.core.verdict import Evidence, Sighting, Verdict
 from indexer.settings import Settings
 from store import events as stored_events, keys, migrate, payments
 from store.database import Database, open_database
+from store.limiter import Limiter
+from store.shared import Shared
 from tests.instructions import key, signature
 from tests.rates import UNLIMITED, UNLIMITED_DOORS
 
@@ -234,6 +236,8 @@ async def running(
     send_buffer: int = 0,
     cards: CardDesk | None = None,
     partners: Partners | None = None,
+    shared: Shared | None = None,
+    limiter: Limiter | None = None,
     **settings: Any,
 ) -> AsyncIterator[Api]:
     """Serves until the block ends.
@@ -243,6 +247,8 @@ async def running(
         send_buffer: bytes that the kernel holds for a slow client; 0: as it likes.
         cards: makes orders that are paid by card; None: not set up.
         partners: who may be called for frontends; None: nobody.
+        shared: the Redis of several processes; None: there is none.
+        limiter: what counts requests; None: one of its own.
         settings: fields of Settings.
     """
     async with AsyncExitStack() as stack:
@@ -250,7 +256,15 @@ async def running(
         stack.push_async_callback(database.close)
         await migrate.migrate(database)
         values = Settings(**(_SETTINGS | settings))
-        api = await _start(database, values, send_buffer, cards, partners)
+        api = await _start(
+            database,
+            values,
+            send_buffer,
+            cards=cards,
+            partners=partners,
+            shared=shared,
+            limiter=limiter,
+        )
         stack.push_async_callback(_stop, api)
         yield api
 
@@ -268,8 +282,7 @@ async def _start(
     database: Database,
     settings: Settings,
     send_buffer: int,
-    cards: CardDesk | None,
-    partners: Partners | None,
+    **parts: Any,
 ) -> Api:
     clock, chain, wakeups = Clock(), ChainDouble({MERCHANT: wallet(), USDC: mint()}), Wakeups()
     app = create_app(
@@ -279,9 +292,8 @@ async def _start(
         clock=clock,
         wakeups=wakeups,
         watch_key=WATCH_KEY,
-        cards=cards,
-        partners=partners,
         signing_keys=SIGNING_KEYS,
+        **parts,
     )
     listening = listen("127.0.0.1", 0)
     if send_buffer:

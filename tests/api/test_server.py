@@ -1,9 +1,14 @@
 import asyncio
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
-from api.server import serve
+import pytest
+
+from api import connection
+from api.connection import Terms
+from api.server import _config, _Server, serve
 from api.sockets import listen
 from tests.api.running import Api, running
 
@@ -47,3 +52,56 @@ async def test_a_request_that_never_ends_does_not_hold_up_the_stop(tmp_path: Pat
         async with asyncio.timeout(30):  # it would wait for the rest of the request for ever
             await api.served
         writer.close()
+
+
+async def test_what_is_on_its_way_when_the_server_goes_down_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a connection that was used before, and on one that was not; both then end."""
+    monkeypatch.setattr(connection, "DRAIN_S", 0.8)
+    get = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with running(tmp_path) as api, asyncio.timeout(30):
+        used = await asyncio.open_connection("127.0.0.1", api.port)
+        fresh = await asyncio.open_connection("127.0.0.1", api.port)
+        used[1].write(get)
+        await used[0].readuntil(b"}")  # they are accepted in order, and a request comes later
+        assert (await api.get("/livez"))[0] == 200
+
+        api.stop.set()
+        while True:
+            try:
+                (await asyncio.open_connection("127.0.0.1", api.port))[1].close()
+            except ConnectionError:
+                break
+            await asyncio.sleep(0)
+        for reader, writer in (used, fresh):
+            writer.write(get)
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close\r\n" in answer
+            writer.close()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_what_is_accepted_while_the_server_goes_down_is_answered(
+    api: Api, turns: int
+) -> None:
+    """Or is left to who has the socket as well: so many turns of the loop after it connects."""
+    context = api.app.state.context
+    terms = Terms(connections_max=9, safe_headers=(), requests=context.requests)
+    server = _Server(_config(api.app, terms), lambda: None)
+    with listen("127.0.0.1", 0) as listening, listening.dup() as kept:
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup([listening])
+        with socket.create_connection(kept.getsockname()) as client:
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await server.shutdown([listening])
+            client.settimeout(0.1)
+            kept.setblocking(False)
+            with suppress(BlockingIOError):
+                kept.accept()[0].close()
+                return
+            assert client.recv(9) == b"HTTP/1.1 "

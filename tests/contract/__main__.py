@@ -61,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tested = found.report["operations"]["tested"]
     print(f"{tested} operations, {found.cases} cases, {time.monotonic() - began_at:.0f} s")
     print(complaints, end="", file=sys.stderr)
-    return 0 if found.succeeded else 1
+    unreached = found.unreached()
+    if unreached:
+        print(f"never succeeded: {', '.join(unreached)}")
+    return 0 if found.succeeded and not unreached else 1
 
 
 def _count(text: str) -> int:

@@ -132,6 +132,7 @@ async def callers(
                 shared=shared,
                 limiter=Limiter(shared, time.monotonic),
                 monotonic=time.monotonic,
+                connect_timeout_s=PATIENCE_S,
             )
             made.append(Caller(await stack.enter_async_context(partners), profile, shared))
         yield made

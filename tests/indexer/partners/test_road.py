@@ -14,6 +14,7 @@ from indexer.core.rate import Rate
 from indexer.partners import road as module
 from indexer.partners.breaker import FAILURES_MIN
 from indexer.partners.road import TRIES_MAX, UNDER_WAY_MAX
+from indexer.partners.shelf import VALUE_BYTES_MAX
 from tests.indexer.partners.calling import (
     FLIGHT,
     SEARCH,
@@ -537,6 +538,17 @@ async def test_a_long_answer_comes_whole() -> None:
         assert len(body) > module.LONG_BYTES
         passed = await it.call("location", id="ALEI")
         assert json.loads(passed.body) == json.loads(body)
+
+
+async def test_an_answer_that_is_too_long_to_be_kept_is_not_said_to_be() -> None:
+    async with FakeAmadeus() as fake, caller(fake) as it:
+        length = VALUE_BYTES_MAX - len(b'200 {"data":""}')
+        for number, (more, status) in enumerate([(0, "fwd=uri-miss; stored"), (1, "fwd=uri-miss")]):
+            fake.fail("location", oversized(length + more))
+            passed = await it.call("location", id=f"A{number}")
+            assert passed.headers["Cache-Status"] == f"axiompay; {status}"
+            again = await it.call("location", id=f"A{number}")
+            assert (again.body == passed.body) is not bool(more)
 
 
 # ---------------------------------------------------------------------------------- the breaker
