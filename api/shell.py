@@ -77,7 +77,8 @@ def _of_the_caller(scope: Scope) -> RawHeaders:
 
 
 def _log_request(scope: Scope, route: str | None, status: int, duration_s: float) -> None:
-    is_turned_away = route in _DOORS and 400 <= status < 500
+    # Of those who are over their rate the figures tell, by policy.
+    is_turned_away = status == 429 or (route in _DOORS and 400 <= status < 500)
     write = log.debug if route in _QUIET_ROUTES or is_turned_away else log.info
     write(
         "http.request_served",

@@ -10,6 +10,7 @@ BENCHMARKS: Final = {
     "sqlite_drivers": "durable commits and reads: the store beside aiosqlite",
     "rpc_clients": "getTransaction: HTTP clients for JSON-RPC",
     "blocks": "full blocks matched against 100,000 open payments: replay by blocks",
+    "limiter": "rate limits: what counting a request costs, in process and in Redis",
     "deliveries": "webhooks a second to one receiver, alone and beside a slow and a dead one",
     "settle": "from finalized payments on a real runtime to settled payments in the store",
 }

@@ -12,12 +12,13 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from indexer.cli.command import bounds_of, has_file
-from indexer.errors import AxiomError, SourceError, SourceRejected
+from indexer.errors import AxiomError, SharedUnavailable, SourceError, SourceRejected
 from indexer.redact import redact
 from indexer.settings import Settings
 from indexer.sources.endpoint import Endpoint
 from store import deployment, migrate
 from store.database import open_database
+from store.shared import Shared
 
 
 #: Clusters by the hash of their first block.
@@ -112,6 +113,20 @@ async def of_database(settings: Settings) -> tuple[list[Finding], str | None]:
             await database.close()
     except AxiomError as error:
         return [Finding(Grade.FAIL, check, str(error), "see AXIOM_DATABASE_URL")], None
+
+
+async def of_redis(settings: Settings) -> list[Finding]:
+    """Whether Redis takes a value, where one is set; a value that is gone by itself at once."""
+    if settings.redis_url is None:
+        return []
+    check = f"redis {redact(settings.redis_url)}"
+    hint = "each API process counts and remembers for itself; see AXIOM_REDIS_URL"
+    try:
+        async with Shared(settings.redis_url) as shared:
+            await shared.put("doctor", b"", ttl_ms=1)
+    except SharedUnavailable as error:
+        return [Finding(Grade.FAIL, check, redact(str(error)), hint)]
+    return [Finding(Grade.OK, check, "takes values")]
 
 
 async def of_node(url: str, settings: Settings) -> Node | Finding:

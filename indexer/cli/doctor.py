@@ -14,6 +14,7 @@ from indexer.cli.checks import (
     of_database,
     of_node,
     of_nodes,
+    of_redis,
     of_settings,
     of_websocket,
 )
@@ -24,7 +25,8 @@ from indexer.settings import Settings
 
 _TEXT = """
     Looks at the settings, the database, each RPC endpoint (in reach, same cluster, not behind,
-    knows transactions of version 1) and each WebSocket (announces slots). Changes nothing.
+    knows transactions of version 1), each WebSocket (announces slots) and Redis, if one is set
+    (takes values). Changes nothing.
     Exit code 1 when something fails.
 
     examples:
@@ -61,14 +63,16 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> int:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Every finding, in the order in which to read them."""
-    (database, stored), answers, websockets = await asyncio.gather(
+    (database, stored), redis, answers, websockets = await asyncio.gather(
         of_database(settings),
+        of_redis(settings),
         asyncio.gather(*(of_node(url, settings) for url in settings.rpc_urls)),
         asyncio.gather(*(of_websocket(url) for url in settings.ws_urls)),
     )
     return [
         *of_settings(settings),
         *database,
+        *redis,
         *(answer for answer in answers if isinstance(answer, Finding)),
         *of_nodes([answer for answer in answers if isinstance(answer, Node)], stored, clock()),
         *websockets,

@@ -294,20 +294,17 @@ class _Unpacked:
     async def add(self, chunk: bytes) -> None:
         """Unpacks as much of it as may be, and lets others go on in between."""
         self._is_begun = True
-        rest, is_more_inside = chunk, False
-        while rest or is_more_inside:
+        rest = chunk
+        while rest:
             if self._unpacker.eof:  # several members in a row are one file: RFC 1952, section 2.2
                 self._unpacker = zlib.decompressobj(_GZIP)
             try:
-                piece = self._unpacker.decompress(rest, PIECE_BYTES)
+                self._kept += self._unpacker.decompress(rest, PIECE_BYTES)
             except zlib.error as error:
                 raise NoAnswer(Why.UNREADABLE, "its answer is damaged") from error
-            self._kept += piece
             if len(self._kept) > self._bytes_max:
                 raise _too_large(self._bytes_max)
             rest = self._unpacker.unconsumed_tail or self._unpacker.unused_data
-            # A full piece may have left some behind although all that came in was taken.
-            is_more_inside = len(piece) == PIECE_BYTES and not self._unpacker.eof
             await asyncio.sleep(0)
 
     def whole(self) -> bytes:

@@ -76,6 +76,7 @@ def test_the_record_has_the_whole_address() -> None:
     of_v6 = request("fd00::1", "2001:db8:1:2:3:4:5:6")
 
     assert full_address(of_v6, PROXIES) == "2001:db8:1:2:3:4:5:6"
+    assert full_address(request("fe80::1%eth0"), PROXIES) == "fe80::1"
     assert full_address(request(None), PROXIES) == ""
 
 

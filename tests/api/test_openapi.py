@@ -6,6 +6,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from api import openapi
 from api.filters import PARSERS
+from api.rates import Limit
 from api.routes import CALLS
 from api.schema import NewPaymentBody, PaymentBody
 from indexer.core import delivery, standard_webhooks
@@ -22,6 +23,13 @@ DOCUMENT: dict[str, Any] = msgspec.json.decode(
 def schema_of(name: str) -> dict[str, Any]:
     """One of the document's schemas, able to resolve the others."""
     return {**DOCUMENT["components"]["schemas"][name], "components": DOCUMENT["components"]}
+
+
+def resolved(response: dict[str, Any]) -> dict[str, Any]:
+    """The answer itself, where only its name stands."""
+    name = response.get("$ref", "").rpartition("/")[2]
+    found: dict[str, Any] = DOCUMENT["components"]["responses"][name] if name else response
+    return found
 
 
 def test_the_document_is_valid() -> None:
@@ -45,6 +53,19 @@ def test_every_call_says_which_key_it_needs() -> None:
         assert ("401" in operation["responses"]) == asks_who
         if call.access.required:
             assert f"`{call.access.scope}`" in operation["description"]
+
+
+def test_every_call_that_is_counted_says_so() -> None:
+    told = {"RateLimit", "RateLimit-Policy"}
+    for call in CALLS:
+        responses = DOCUMENT["paths"][call.path][call.method.lower()]["responses"]
+        headers = [set(resolved(response).get("headers", {})) for response in responses.values()]
+        if call.limit is Limit.EXEMPT:
+            assert not any("RateLimit" in found for found in headers[: len(call.answers)])
+        else:
+            assert all(told <= found for found in headers)
+        assert ("429" in responses) == (call.limit not in {Limit.EXEMPT, Limit.STREAM})
+    assert "Retry-After" in DOCUMENT["components"]["responses"]["Problem429"]["headers"]
 
 
 async def test_what_receivers_are_sent_is_as_described(api: Api) -> None:

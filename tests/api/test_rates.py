@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from structlog.testing import capture_logs
 
 from api.auth import PUBLIC
 from api.errors import Problem
@@ -187,6 +188,14 @@ async def test_a_key_that_lacks_the_scope_is_counted_too(tmp_path: Path) -> None
         got = await statuses(api, 4, "/api/webhooks/endpoints", api.reader)
 
     assert got == [403, 403, 403, 429]
+
+
+async def test_a_call_that_its_handler_counts_is_counted_before_it_is_forbidden(
+    tmp_path: Path,
+) -> None:
+    async with limited(tmp_path) as (api, _):
+        assert await statuses(api, 4, "/api/proxy/a/b", api.reader) == [403, 403, 403, 429]
+        assert await statuses(api, 4, "/api/proxy/a/b", NO_KEY) == [401, 401, 401, 429]
 
 
 @pytest.mark.parametrize(
@@ -450,6 +459,15 @@ async def test_the_figures_tell_who_was_let_through(tmp_path: Path) -> None:
         'axiom_rate_limited_requests_total{outcome="rejected",policy="default"} 2.0',
     ]
     assert "axiom_redis_up" not in text
+
+
+async def test_who_is_over_his_rate_does_not_fill_the_log(tmp_path: Path) -> None:
+    async with limited(tmp_path) as (api, _):
+        with capture_logs() as lines:
+            await statuses(api, 5)
+
+    levels = [line["log_level"] for line in lines if line["event"] == "http.request_served"]
+    assert levels == ["info"] * 3 + ["debug"] * 2
 
 
 async def test_two_apis_with_one_redis_count_together_and_apart_without_it(tmp_path: Path) -> None:

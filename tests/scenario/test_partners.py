@@ -26,6 +26,10 @@ from tests.servers.fake_amadeus import (
 from tests.servers.redis_server import RedisServer
 
 
+#: How often a process counted for itself because Redis did not answer.
+FALLBACKS = "axiom_rate_limit_fallbacks_total"
+
+
 @dataclass
 class Place:
     """Two processes, a key with the scope `proxy`, a partner and a Redis."""
@@ -43,6 +47,13 @@ class Place:
             f"/api/proxy/amadeus/{path}", headers=headers
         ) as answer:
             return answer.status, answer.headers, await answer.text()
+
+    async def figure(self, name: str, server: int = 0) -> float:
+        """A figure of one of the processes."""
+        async with self.servers[server].session.get("/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        [line] = [line for line in lines if line.startswith(f"{name} ")]
+        return float(line.removeprefix(f"{name} "))
 
     async def statuses(self, ids: list[str]) -> list[int]:
         """Of calls that differ, all at once, by turns to both processes."""
@@ -84,7 +95,9 @@ async def test_two_hundred_calls_with_an_expired_token_cost_one_request_for_a_to
     place.fake.expire_tokens()
 
     assert await place.statuses([f"B{number}" for number in range(200)]) == [200] * 200
-    assert place.fake.count("token") == 2
+    # Where Redis was too slow for a moment, on a busy machine, each process bought for itself.
+    was_alone = any([await place.figure(FALLBACKS, server) for server in (0, 1)])
+    assert place.fake.count("token") == 2 or (was_alone and place.fake.count("token") == 3)
 
 
 async def test_an_answer_is_shared_and_shows_nothing_of_the_partner_or_of_our_account(
@@ -188,11 +201,10 @@ async def test_redis_that_dies_and_comes_back_is_not_noticed_by_callers(place: P
 
 async def test_the_figures_are_served(place: Place) -> None:
     await place.statuses(["A1"])
-    async with place.servers[0].session.get("/metrics") as answer:
-        text = await answer.text()
+    answered = 'axiom_partner_calls_total{outcome="answered",route="location",upstream="amadeus"}'
 
+    assert await place.figure(answered) == 1
+    assert await place.figure('axiom_partner_breaker{upstream="amadeus"}') == 0
     assert (
-        'axiom_partner_calls_total{outcome="answered",route="location",upstream="amadeus"} 1.0'
-        in text
+        await place.figure('axiom_partner_tokens_total{outcome="bought",upstream="amadeus"}') == 1
     )
-    assert 'axiom_partner_breaker{upstream="amadeus"} 0.0' in text

@@ -19,6 +19,7 @@ from indexer.demo.wallet import Wallet
 from indexer.settings import Settings
 from store import deployment, migrate
 from store.database import open_database
+from tests.servers.redis_server import RedisServer
 
 
 NOW = 1_790_000_000
@@ -113,6 +114,19 @@ async def test_a_file_that_is_no_database_fails(tmp_path: Path) -> None:
     )
 
     assert finding.grade is Grade.FAIL
+
+
+async def test_redis_is_asked_whether_it_takes_values() -> None:
+    assert await checks.of_redis(Settings()) == []
+    async with RedisServer("--requirepass", "canary-7d3f") as redis:
+        url = f"redis://:canary-7d3f@127.0.0.1:{redis.port}/0"
+        [there] = await checks.of_redis(Settings(redis_url=url))
+        [refused] = await checks.of_redis(Settings(redis_url=url.replace("7d3f", "0000")))
+        redis.kill()
+        [away] = await checks.of_redis(Settings(redis_url=url))
+
+    assert [each.grade for each in (there, refused, away)] == [Grade.OK, Grade.FAIL, Grade.FAIL]
+    assert "canary" not in f"{there}{refused}{away}"
 
 
 async def test_a_real_node_answers_everything(wallet: Wallet) -> None:

@@ -1,6 +1,7 @@
 """A token is bought once: by one process or several, whatever dies, lies or is slow meanwhile."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from indexer.partners import tokens as module
 from indexer.partners.figures import Figures
+from indexer.partners.shelf import look
 from indexer.partners.tokens import (
     EXPIRES_IN_S,
     EXPIRES_IN_S_MAX,
@@ -25,6 +27,7 @@ from indexer.partners.tokens import (
     _seconds,
 )
 from indexer.sources.partner import Partner, Why
+from store import shared as shared_module
 from store.shared import Shared
 from tests.servers.fake_amadeus import (
     CLIENT_ID,
@@ -160,6 +163,7 @@ async def test_a_refused_token_is_dropped_and_only_that() -> None:
     async with FakeAmadeus() as fake, alone(fake) as tokens:
         old = await tokens.bearer()
         await asyncio.gather(*(tokens.drop(old) for _ in range(200)))
+        assert list(tokens._dropped) == [old]  # the others had nothing to do any more
         found = await asyncio.gather(*(tokens.bearer() for _ in range(200)))
         [new] = set(found)
         await tokens.drop(old)  # somebody heard of it late
@@ -167,6 +171,15 @@ async def test_a_refused_token_is_dropped_and_only_that() -> None:
         assert new != old
         assert await tokens.bearer() == new
         assert fake.count("token") == 2
+
+
+async def test_who_hears_late_of_a_token_long_replaced_does_no_harm() -> None:
+    async with FakeAmadeus() as fake, alone(fake) as tokens:
+        token = await tokens.bearer()
+        await tokens.drop("one of before")
+
+        assert await tokens.bearer() == token
+        assert fake.count("token") == 1
 
 
 @pytest.mark.parametrize(
@@ -391,6 +404,21 @@ async def test_a_fresh_token_of_another_process_is_not_lost_by_dropping_the_old_
         assert fake.count("token") == 2
 
 
+async def test_who_looks_just_before_another_is_done_and_locks_just_after_buys_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with RedisServer() as redis, FakeAmadeus() as fake, several(fake, 2, redis) as [one, two]:
+        token = await one.bearer()
+        look, looks = two._look, itertools.count()
+
+        async def first_too_early(shared: Shared) -> Any:
+            return await look(shared) if next(looks) else None
+
+        monkeypatch.setattr(two, "_look", first_too_early)
+        assert await two.bearer() == token
+        assert fake.count("token") == 1
+
+
 async def test_refused_credentials_are_known_to_all_processes() -> None:
     async with (
         RedisServer() as redis,
@@ -470,7 +498,8 @@ async def test_redis_that_dies_while_a_token_is_bought_costs_nothing() -> None:
         assert fake.count("token") == 2
 
 
-async def test_a_redis_that_is_paused_holds_nobody_up() -> None:
+async def test_a_redis_that_is_paused_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_module, "TIMEOUT_S", 0.3)
     async with RedisServer() as redis, FakeAmadeus() as fake, several(fake, 1, redis) as [tokens]:
         redis.pause()
         assert await tokens.bearer() in fake.tokens
@@ -527,3 +556,24 @@ async def test_a_missing_end_is_taken_for_a_short_one() -> None:
         assert held is not None
         left_s = held.until - asyncio.get_running_loop().time()
         assert EXPIRES_IN_S / 2 < left_s <= EXPIRES_IN_S - module.MARGIN_S
+
+
+async def test_no_process_keeps_a_token_for_longer_than_it_is_good_for() -> None:
+    async with (
+        RedisServer() as redis,
+        FakeAmadeus() as fake,
+        several(fake, 2, redis) as both,
+        Shared(redis.url) as other,
+    ):
+        begun = asyncio.get_running_loop().time()
+        for tokens in both:
+            await tokens.bearer()
+        kept = await look(other, credentials(fake).key)
+        assert kept is not None
+        ends = [asyncio.get_running_loop().time() + kept.left_s]
+        ends += [tokens._held.until for tokens in both if tokens._held is not None]
+
+        good_for_s = fake.expires_in - _margin_s(fake.expires_in)
+        passed_s = asyncio.get_running_loop().time() - begun
+        assert len(ends) == 3
+        assert all(good_for_s - 1 < end - begun <= good_for_s + passed_s for end in ends)
