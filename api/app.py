@@ -127,7 +127,8 @@ def _served(settings: Settings, requests: Requests, headers: RawHeaders) -> Star
 def _layers(settings: Settings, requests: Requests, headers: RawHeaders) -> list[Middleware]:
     """Outermost first. All are pure ASGI: nothing holds a stream back."""
     methods = sorted({call.method for call in CALLS})
-    cors = Middleware(Cors, origins=settings.cors_origins, methods=methods)
+    sent, read = proxy.headers_of(settings.upstreams)
+    cors = Middleware(Cors, origins=settings.cors_origins, methods=methods, sent=sent, read=read)
     return [
         Middleware(Shell, requests=requests, hosts=Hosts(settings.hosts), safe_headers=headers),
         *([cors] if settings.cors_origins else []),

@@ -28,13 +28,30 @@ class Cors(CORSMiddleware):
     A preflight that is refused is a problem, as every other refusal.
     """
 
-    def __init__(self, app: ASGIApp, origins: Collection[str], methods: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        origins: Collection[str],
+        methods: Collection[str],
+        *,
+        sent: Collection[str] = (),
+        read: Collection[str] = (),
+    ) -> None:
+        """Wraps.
+
+        Args:
+            app: what is wrapped.
+            origins: of the pages; `*` alone is any.
+            methods: that they may use.
+            sent: headers that they may send, beside those of every API of ours.
+            read: headers that they may read of an answer, likewise.
+        """
         super().__init__(
             app,
             allow_origins=origins,
             allow_methods=methods,
-            allow_headers=_MAY_BE_SENT,
-            expose_headers=_MAY_BE_READ,
+            allow_headers=(*_MAY_BE_SENT, *sent),
+            expose_headers=(*_MAY_BE_READ, *read),
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

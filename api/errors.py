@@ -103,6 +103,13 @@ def unavailable(code: str, detail: str, retry_after_s: int) -> Problem:
     return Problem(503, code, detail, headers={"Retry-After": str(retry_after_s)})
 
 
+def going_down() -> Problem:
+    """The server ends before the request was done; whether it had its effect is not known."""
+    return unavailable(
+        "going_down", "the server is being restarted; try again", STORE_RETRY_AFTER_S
+    )
+
+
 def internal() -> Problem:
     """Our own fault. Says nothing of the inside."""
     return Problem(500, "internal_error", "something went wrong here; it has been logged")

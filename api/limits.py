@@ -49,6 +49,8 @@ CARD_RETRY_AFTER_S: Final = 5
 
 # Partners.
 PARTNER_RETRY_AFTER_S: Final = 5
+#: What a partner asks for beyond it is not handed on: by then the world is another one.
+PARTNER_RETRY_AFTER_S_MAX: Final = 24 * 3600
 
 # The store.
 STORE_RETRY_AFTER_S: Final = 2

@@ -8,6 +8,7 @@ not in a table does not exist here. The partner's keys never leave this side.
     `Partners`     the call itself: kept answers, tokens, limits of the partner, tries, time
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
@@ -21,12 +22,13 @@ from api.body import read_json_body
 from api.calls import JSON, Answer, Call, Parameter
 from api.context import Context
 from api.errors import FieldError, Problem, invalid
-from api.limits import PARTNER_RETRY_AFTER_S
+from api.limits import PARTNER_RETRY_AFTER_S, PARTNER_RETRY_AFTER_S_MAX
 from api.rates import Limit, Policy
 from indexer.core import lexemes, partner_request
 from indexer.core.partner_answer import Complaint, PartnerFailed, Passed, Trouble
 from indexer.core.partner_request import Asked
-from indexer.core.profile import Method, Profile, Route
+from indexer.core.profile import Method, Profile, Route, Where
+from indexer.errors import InvalidInput
 from indexer.log import get_logger
 from indexer.redact import redact
 from store.keys import ApiKey
@@ -78,23 +80,24 @@ async def pass_on(context: Context, request: Request, key: ApiKey | None) -> Res
             headers={"Allow": route.method},
         )
     body = await read_json_body(request) if _has_body(request) else None
-    query = lexemes.decode_query(request.scope["query_string"].decode("latin-1"))
-    asked = partner_request.ask(profile, route, query.items(), body)
+    query = lexemes.decode_query(_query(request))
+    asked = partner_request.ask(profile, route, query.items(), body, request.headers.items())
     try:
         passed = await context.partners.call(profile, route, asked)
     except PartnerFailed as error:
-        log.warning(
+        say = log.info if error.trouble in _OF_THE_CALLER else log.warning
+        say(
             "partner.failed",
             upstream=profile.name,
             call=route.name,
             trouble=error.trouble,
             error=str(error),
         )
-        raise problem_of(error) from error
+        raise problem_of(error, route) from error
     headers = dict(passed.headers)
     if passed.body:
         headers["Content-Type"] = JSON
-    return Response(passed.body, passed.status, headers)
+    return Response(passed.body, int(passed.status), headers)
 
 
 def _found(partners: Partners | None, request: Request) -> tuple[Profile, Route] | None:
@@ -106,6 +109,19 @@ def _found(partners: Partners | None, request: Request) -> tuple[Profile, Route]
     return None if profile is None or route is None else (profile, route)
 
 
+def _query(request: Request) -> str:
+    """The query as it was sent, in which a byte that is not ASCII would be percent-encoded.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    raw: bytes = request.scope["query_string"]
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidInput("", "the query must be percent-encoded") from None
+
+
 def _has_body(request: Request) -> bool:
     headers = request.headers
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
@@ -114,11 +130,15 @@ def _has_body(request: Request) -> bool:
 # ------------------------------------------------------------------------- what went wrong there
 
 
-def problem_of(error: PartnerFailed) -> Problem:
-    """What a call that came to nothing means for the caller."""
+#: What comes to nothing because of what a caller asks for.
+_OF_THE_CALLER: Final = frozenset({Trouble.REFUSED, Trouble.NOT_FOUND})
+
+
+def problem_of(error: PartnerFailed, route: Route) -> Problem:
+    """What a call of that route that came to nothing means for the caller."""
     match error.trouble:
         case Trouble.REFUSED:
-            return _refused(error)
+            return _refused(error, route)
         case Trouble.NOT_FOUND:
             return Problem(404, "partner_not_found", "the partner knows nothing of this")
         case Trouble.BUSY:
@@ -136,11 +156,16 @@ def problem_of(error: PartnerFailed) -> Problem:
 
 def _later(error: PartnerFailed, code: str, detail: str) -> Problem:
     pause_s = PARTNER_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
-    return Problem(503, code, detail, headers={"Retry-After": str(max(1, round(pause_s)))})
+    retry_after_s = math.ceil(min(max(1, pause_s), PARTNER_RETRY_AFTER_S_MAX))
+    return Problem(503, code, detail, headers={"Retry-After": str(retry_after_s)})
 
 
-def _refused(error: PartnerFailed) -> Problem:
-    errors = [FieldError(redact(each.field), _sentence(each)) for each in error.complaints]
+def _refused(error: PartnerFailed, route: Route) -> Problem:
+    ours = {field.upstream_name: field.name for field in route.fields.values()}
+    errors = [
+        FieldError(ours.get(each.field) or redact(each.field), _sentence(each))
+        for each in error.complaints
+    ]
     if not errors:
         return Problem(422, "partner_refused", "the partner refuses these values")
     return invalid(*errors, code="partner_refused")
@@ -212,7 +237,7 @@ _BY_METHOD: Final = {Method(call.method): call for call in CALLS}
 def calls_of(profiles: Iterable[Profile]) -> tuple[Call, ...]:
     """A row for each call that is allowed, to stand before those for any.
 
-    Who makes one with another method is then told the right one, as on every other path.
+    The log and the figures of requests then say which call it was.
     """
     return tuple(
         replace(
@@ -222,3 +247,16 @@ def calls_of(profiles: Iterable[Profile]) -> tuple[Call, ...]:
         for profile in profiles
         for route in profile.routes.values()
     )
+
+
+def headers_of(profiles: Iterable[Profile]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The headers that a page may send with some call, and those that it may read of an answer."""
+    routes = [route for profile in profiles for route in profile.routes.values()]
+    sent = [
+        field.name
+        for route in routes
+        for field in route.fields.values()
+        if field.where is Where.HEADER
+    ]
+    read = [name for route in routes for name in route.response_headers]
+    return tuple(dict.fromkeys(sent)), tuple(dict.fromkeys(read))

@@ -3,11 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
+from indexer.core import lexemes
 from indexer.core.partner_request import INTEGER_MAX, STRING_CHARS_MAX
 from indexer.core.profile import Field, Kind, Profile, Route, Where
 
 
 _BASE: Final = "/api/proxy"
+#: Where values stand that are parameters of a request of ours.
+_APART: Final = frozenset({Where.PATH, Where.QUERY, Where.HEADER})
 
 
 def paths(profiles: Iterable[Profile], generic: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -32,18 +37,22 @@ def _operation(profile: Profile, route: Route, generic: Mapping[str, Any]) -> di
         "operationId": f"{profile.name}.{route.name}",
         "summary": route.summary or f"{route.name} of {profile.name}",
         "description": _description(route),
-        "parameters": [_parameter(each) for each in _fields(route, Where.PATH, Where.QUERY)],
+        "parameters": [_parameter(each) for each in route.fields.values() if each.where in _APART],
     }
-    body = _fields(route, Where.BODY)
+    operation["responses"] = {
+        status: _with_headers(response, route) if status.startswith("2") else response
+        for status, response in generic["responses"].items()
+    }
+    body = [field for field in route.fields.values() if field.where is Where.BODY]
     if body:
         operation["requestBody"] = {
-            "required": any(each.required for each in body),
+            "required": any(map(_is_needed, body)),
             "content": {
                 "application/json": {
                     "schema": {
                         "type": "object",
-                        "properties": {each.name: _schema(each) for each in body},
-                        "required": [each.name for each in body if each.required],
+                        "properties": {each.name: _schema(each) | _default(each) for each in body},
+                        "required": [each.name for each in body if _is_needed(each)],
                         "additionalProperties": False,
                     }
                 }
@@ -52,8 +61,10 @@ def _operation(profile: Profile, route: Route, generic: Mapping[str, Any]) -> di
     return operation
 
 
-def _fields(route: Route, *places: Where) -> list[Field]:
-    return [field for field in route.fields.values() if field.where in places]
+def _with_headers(response: Mapping[str, Any], route: Route) -> dict[str, Any]:
+    """A success, with what is let through of the partner's headers."""
+    let_through = {name: {"schema": {"type": "string"}} for name in route.response_headers}
+    return {**response, "headers": {**response.get("headers", {}), **let_through}}
 
 
 def _description(route: Route) -> str:
@@ -67,10 +78,21 @@ def _description(route: Route) -> str:
 def _parameter(field: Field) -> dict[str, Any]:
     return {
         "name": field.name,
-        "in": "query",
-        "required": field.required and field.default is None,
-        "schema": _schema(field),
+        "in": "header" if field.where is Where.HEADER else "query",
+        "required": _is_needed(field),
+        "schema": _schema(field) | _default(field),
     }
+
+
+def _is_needed(field: Field) -> bool:
+    return field.required and field.default is None
+
+
+def _default(field: Field) -> dict[str, Any]:
+    """What is sent where nothing is given."""
+    if field.default is None:
+        return {}
+    return {"default": msgspec.json.decode(lexemes.encode(field.default))}
 
 
 def _schema(field: Field) -> dict[str, Any]:

@@ -99,17 +99,17 @@ async def serve_on(
     """Serves on a socket until `stop` is set; closes the socket."""
     context = cast("Context", app.state.context)
     host, port = listening.getsockname()[:2]
-
-    def on_listening() -> None:
-        log.info("http.listening", host=host, port=port)
-        if on_ready is not None:
-            on_ready()
-
     terms = Terms(
         connections_max=min(CONNECTIONS_MAX, max(1, _raised_file_limit() - FILES_RESERVED)),
         safe_headers=context.safe_headers,
         requests=context.requests,
     )
+
+    def on_listening() -> None:
+        log.info("http.listening", host=host, port=port, connections_max=terms.connections_max)
+        if on_ready is not None:
+            on_ready()
+
     server = _Server(_config(app, terms), on_listening)
     with contextlib.closing(listening):
         async with asyncio.TaskGroup() as group:

@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import internal
+from api.errors import going_down, internal
 from api.headers import RawHeaders, completed
 from api.hosts import Hosts
 from api.requests import Requests
@@ -114,6 +114,12 @@ class FailSafe:
 
         try:
             await self._app(scope, receive, note_start)
+        except asyncio.CancelledError:
+            # Only the server does this, when it goes down and cannot wait any longer. It would
+            # answer in its own words, and log a failure of ours.
+            if started:
+                raise
+            await going_down().response()(scope, receive, send)
         except Exception:
             route = getattr(scope.get("route"), "path", None)
             log.exception("http.failed", method=scope["method"], route=route)

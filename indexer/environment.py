@@ -120,7 +120,9 @@ def faulty_lines(text: str) -> list[int]:
     """The lines that are no `NAME=value`, counted from 1: what they meant to set is not set."""
     found = []
     for each in parse_stream(StringIO(text)):
-        if each.error:
+        # What stands alone and is no name of ours may be a secret that was pasted without one.
+        is_alone = each.key is not None and each.value is None
+        if each.error or (is_alone and not str(each.key).startswith(PREFIX)):
             skipped = each.original.string
             blank = len(skipped) - len(skipped.lstrip())
             found.append(each.original.line + skipped[:blank].count("\n"))

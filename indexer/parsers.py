@@ -138,6 +138,18 @@ def networks(text: str) -> tuple[Network, ...]:
     return tuple(found)
 
 
+def proxies(text: str) -> tuple[Network, ...]:
+    """A comma list of networks, none of which holds every address.
+
+    If all were proxies, each caller would write into `X-Forwarded-For` whoever he wants to be.
+    """
+    found = networks(text)
+    for item in found:
+        if item.prefixlen == 0:
+            raise ValueError(f"{item} is everybody: name the networks in which your proxies stand")
+    return found
+
+
 def upper_choice(words: type[E]) -> Callable[[str], E]:
     """A parser of one of a few words that are written in capitals."""
 

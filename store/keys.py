@@ -118,6 +118,8 @@ def _checked(name: str, scopes: Iterable[str]) -> frozenset[str]:
     wanted = frozenset(scopes)
     if not name.strip() or len(name) > NAME_LENGTH_MAX:
         raise InvalidInput("name", f"must have 1 to {NAME_LENGTH_MAX} characters")
+    if not name.isprintable():  # in a list of keys, one could pass for another
+        raise InvalidInput("name", "must be printable, on one line")
     if unknown := wanted - SCOPES:
         raise InvalidInput(
             "scopes",

@@ -1,10 +1,10 @@
 """Rate limits: exact in any window, for all processes together where there is a Redis.
 
-Without a Redis, or while it is away, each process counts for itself. What Redis let through is
-entered in the process's own logs as well, under the moment at which Redis was asked: so the
-process knows from the start what it let through before Redis went, and a Redis that came back
-with nothing in it is not asked for what this process alone knows to be too much. An own entry is
-never younger than that in Redis, so nobody is refused here who has room there.
+Without a Redis, or while it is away, each process counts for itself. What it asks Redis for is
+entered in its own logs first, and taken back if Redis refuses: so the process knows from the start
+what it let through before Redis went, and a Redis that came back with nothing in it is not asked
+for what this process alone knows to be too much. An own entry is never younger than that in Redis,
+and who is on the way there is ahead, so nobody is refused here who would have room there.
 
 The own logs are bounded in number and in entries. Those that were not used for the longest time
 are forgotten first: whoever has as many addresses as that is not bounded by one of them anyway.
@@ -104,19 +104,21 @@ class Limiter:
         Args:
             charges: each with a key of its own.
         """
-        asked_at_us = self._now_us()
         if self._shared is None:
             return _taken(charges, self._take_here(charges))
         refused = self.refusal(charges)
         if refused is not None:
             return refused
+        asked_at_us = self._now_us()
+        self._note(charges, asked_at_us)
         try:
             standings = await self._take_shared(self._shared, charges)
         except SharedUnavailable:
+            self._withdraw(charges, asked_at_us)
             self.here_count += 1
             return _taken(charges, self._take_here(charges))
-        if all(standing.has_room for standing in standings):
-            self._note(charges, asked_at_us)
+        if not all(standing.has_room for standing in standings):
+            self._withdraw(charges, asked_at_us)
         return _taken(charges, standings)
 
     def refusal(self, charges: Sequence[Charge]) -> Taken | None:
@@ -163,6 +165,13 @@ class Limiter:
             self._logs.move_to_end(key)
             found.append(log)
         return found
+
+    def _withdraw(self, charges: Sequence[Charge], at_us: int) -> None:
+        keys = [_log_key(charge) for charge in charges]
+        logs = [self._logs[key] for key in keys if key in self._logs]
+        with self._counting(logs):
+            for log in logs:
+                log.withdraw(at_us)
 
     @contextmanager
     def _counting(self, logs: Sequence[SlidingLog]) -> Iterator[None]:

@@ -33,6 +33,8 @@ log = get_logger(__name__)
 TIMEOUT_S: Final = 0.5
 #: How often Redis is asked whether it takes a write.
 PROBE_EVERY_S: Final = 0.5
+#: A line of the log says that Redis refused something, this often at the most.
+REFUSED_TOLD_EVERY_S: Final = 60.0
 #: When this process itself is so late, an answer may lie there unread: it gets a little more time.
 _LATE_S: Final = 0.05
 _LATE_GRACE_S: Final = 0.1
@@ -95,6 +97,7 @@ class Shared:
         """
         self.problem: str | None = None
         self._away_since = 0.0
+        self._tell_refused_at = 0.0
         options = cast("dict[str, Any]", parse_url(url))
         self._connection_class: type[AbstractConnection] = options.pop(
             "connection_class", Connection
@@ -184,6 +187,13 @@ class Shared:
         else:
             self._is_back()
 
+    def _tell_refused(self, error: ResponseError) -> None:
+        """One line for many: each request of a key that is wrong is refused, and each probe."""
+        now = asyncio.get_running_loop().time()
+        if self.problem is None and now >= self._tell_refused_at:
+            self._tell_refused_at = now + REFUSED_TOLD_EVERY_S
+            log.warning("shared.refused", error=str(error))
+
     def _is_away(self, error: Exception) -> None:
         if self.problem is None:
             self.problem = _AWAY
@@ -214,7 +224,7 @@ class Shared:
                     return await _answer(connection, instead)
         except ResponseError as error:
             # Why it was refused may concern this key alone; the probe finds out what concerns all.
-            log.warning("shared.refused", error=str(error))
+            self._tell_refused(error)
             raise SharedUnavailable(f"Redis refused: {error}") from error
         except _FAILURES as error:
             await self._drop_idle()  # made before: as dead as this one

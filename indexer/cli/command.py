@@ -1,5 +1,6 @@
 """What every command of the command line has in common."""
 
+import os
 import time
 from argparse import (
     SUPPRESS,
@@ -116,7 +117,16 @@ def add_env_file(parser: ArgumentParser) -> None:
 def env_files(arguments: Namespace) -> tuple[Path, ...]:
     """The files of settings, the weakest first: the one that was named, or those that are there."""
     named: Path | None = getattr(arguments, "env_file", None)
-    return (named,) if named is not None else tuple(filter(Path.is_file, _ENV_FILES))
+    return (named,) if named is not None else tuple(filter(_is_there, _ENV_FILES))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the file is to be read.
+
+    An encrypted one also where it cannot be, such as a link that leads nowhere, or the directory
+    that a container is given in place of a missing file: its settings would be missed in silence.
+    """
+    return path.is_file() or (path.suffix == ".age" and os.path.lexists(path))
 
 
 def add_limit(parser: ArgumentParser, default: int, maximum: int, *, what: str = "at most") -> None:

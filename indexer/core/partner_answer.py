@@ -172,13 +172,14 @@ def _selected(value: Any, tree: Tree) -> Any:
     match value:
         case dict():
             kept = {}
-            for name, below in tree.items():
-                if name not in value:
+            for name, each in value.items():
+                if name not in tree:
                     continue
+                below = tree[name]
                 if below is None:
-                    kept[name] = value[name]
-                elif isinstance(value[name], (dict, list)):
-                    kept[name] = _selected(value[name], below)
+                    kept[name] = each
+                elif isinstance(each, (dict, list)):
+                    kept[name] = _selected(each, below)
             return kept
         case list():
             return [_selected(each, tree) for each in value if isinstance(each, (dict, list))]

@@ -136,7 +136,7 @@ def route_problems(route: Route) -> Iterator[str]:
     """What is wrong with a route, beyond each of its fields."""
     places = _PLACE.findall(route.path)
     of_path = sorted(field.name for field in route.fields.values() if field.where is Where.PATH)
-    if not _PATH.fullmatch(route.path) or "{" in _PLACE.sub("", route.path):
+    if not _PATH.fullmatch(route.path) or set("{}") & set(_PLACE.sub("", route.path)):
         yield "path must begin with / and have letters, digits and . _ ~ - : and {field} only"
     if sorted(places) != of_path:
         yield f"path has the places {sorted(places)}, and the fields of the path are {of_path}"
@@ -195,7 +195,7 @@ def _header_problems(route: Route) -> Iterator[str]:
 def field_problems(field: Field) -> Iterator[str]:
     """What is wrong with a field by itself: also a bound that would bound nothing."""
     form = _HEADER if field.where is Where.HEADER else _FIELD_NAME
-    for name in (field.name, field.upstream_name):
+    for name in dict.fromkeys((field.name, field.upstream_name)):
         if not form.fullmatch(name):
             yield f"{name!r:.60} is no name of a field"
     if field.kind is Kind.JSON and field.where is not Where.BODY:
@@ -219,7 +219,7 @@ def _bound_problems(field: Field) -> Iterator[str]:
     if not all(map(math.isfinite, bounds)):
         yield "least and most must be numbers"
     elif field.kind is Kind.STRING and not all(
-        bound.is_integer() and 1 <= bound <= STRING_CHARS_LIMIT for bound in bounds
+        float(bound).is_integer() and 1 <= bound <= STRING_CHARS_LIMIT for bound in bounds
     ):
         yield f"least and most of a string are lengths, 1 to {STRING_CHARS_LIMIT}"
     if len(bounds) > 1 and bounds[0] > bounds[1]:

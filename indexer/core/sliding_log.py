@@ -13,7 +13,7 @@ than a window.
 """
 
 from array import array
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -54,6 +54,12 @@ class SlidingLog:
     def note(self, at_us: int) -> None:
         """Enters one; entries may come out of order."""
         insort(self._times, at_us)
+
+    def withdraw(self, at_us: int) -> None:
+        """Takes one of that moment back, if it is still there."""
+        place = bisect_left(self._times, at_us)
+        if place < len(self._times) and self._times[place] == at_us:
+            del self._times[place]
 
     def forget(self, now_us: int) -> None:
         """Drops what has left the window."""

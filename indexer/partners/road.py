@@ -16,10 +16,13 @@ told apart. What a route refuses to a caller is refused before.
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from random import random
 from typing import Final
+
+import msgspec
 
 from indexer.core.partner_answer import PartnerFailed, Passed, Trouble, judge
 from indexer.core.partner_request import Asked
@@ -31,6 +34,7 @@ from indexer.partners.figures import Figures, Outcome
 from indexer.partners.merging import Merging
 from indexer.partners.shelf import VALUE_BYTES_MAX, Shelf
 from indexer.partners.tokens import NoToken, Tokens
+from indexer.sources import wire
 from indexer.sources.partner import Answer, NoAnswer, Partner, Why
 from indexer.sources.retry import backoff
 from store.limiter import Charge, Limiter
@@ -111,7 +115,7 @@ class Road:
             figures: of what became of calls.
         """
         self.profile = profile
-        self._key = secrets.key
+        self._secrets = secrets
         self._partner = partner
         self._tokens = tokens
         self._shelf = shelf
@@ -156,7 +160,7 @@ class Road:
 
     def _kept_as(self, route: Route, key: str) -> str:
         """Under what an answer is kept: also what is shown of it, and to whom it was given."""
-        parts = [self._identity, key, *route.response]
+        parts = [self._identity, key, *route.response, "", *route.response_headers]
         told = b"".join(b"%d:%s" % (len(part), part) for part in map(str.encode, parts))
         return f"partner:{self.profile.name}:answer:{hashlib.sha256(told).hexdigest()}"
 
@@ -193,7 +197,7 @@ class Road:
         for is_last in _tries(route):
             await self._paced(deadline)
             try:
-                answer = await self._sent(route, asked, deadline)
+                answer, proof = await self._sent(route, asked, deadline)
             except NoAnswer as error:
                 if is_last or error.why not in _PASSING_WHY or not await _rested(pauses, deadline):
                     raise _failed(error) from error
@@ -204,7 +208,7 @@ class Road:
                 or (answer.retry_after_s or 0) > PAUSE_S_MAX
                 or not await _rested(pauses, deadline, answer.retry_after_s)
             ):
-                return await _judged(route, answer)
+                return await _judged(route, answer, (proof, self._secrets.client_secret))
         raise InvariantError("the last try is the last")
 
     async def _paced(self, deadline: float) -> None:
@@ -223,8 +227,8 @@ class Road:
                 )
             await asyncio.sleep(PACED_EVERY_S * (0.5 + random()))  # noqa: S311  # no secret
 
-    async def _sent(self, route: Route, asked: Asked, deadline: float) -> Answer:
-        """One try, if the breaker lets it pass."""
+    async def _sent(self, route: Route, asked: Asked, deadline: float) -> tuple[Answer, str]:
+        """One try, if the breaker lets it pass: the answer, and what we proved ourselves with."""
         ticket = self._breaker.enter(_now())
         if ticket is None:
             raise PartnerFailed(
@@ -234,7 +238,7 @@ class Road:
             )
         is_well: bool | None = None
         try:
-            answer = await self._authorized(route, asked, deadline)
+            answer, proof = await self._authorized(route, asked, deadline)
             is_well = answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
         except NoAnswer as error:
             # One that is too large says that the partner is there, and at work.
@@ -245,7 +249,7 @@ class Road:
             raise _no_token(error) from error
         finally:
             self._leave(ticket, is_well=is_well)
-        return answer
+        return answer, proof
 
     def _leave(self, ticket: Ticket, *, is_well: bool | None) -> None:
         before = self._breaker.state(_now())
@@ -253,17 +257,18 @@ class Road:
         if (after := self._breaker.state(_now())) is not before:
             log.warning("partner.breaker", upstream=self.profile.name, state=after.name.lower())
 
-    async def _authorized(self, route: Route, asked: Asked, deadline: float) -> Answer:
-        """With a token that is not refused, if there is one to be had."""
+    async def _authorized(self, route: Route, asked: Asked, deadline: float) -> tuple[Answer, str]:
+        """With a token that is not refused, if there is one to be had; and that token."""
         if self._tokens is None:
-            return await self._asked(route, asked, self._key, deadline)
+            key = self._secrets.key
+            return await self._asked(route, asked, key, deadline), key
         token = await self._token(self._tokens, deadline)
         answer = await self._asked(route, asked, token, deadline)
         if answer.status != HTTPStatus.UNAUTHORIZED:
             self._stubborn.pop(route.name, None)
-            return answer
+            return answer, token
         if _now() < self._stubborn.get(route.name, 0.0):
-            return answer
+            return answer, token
         # It was looked at and sent away, so that nothing was done: it may be sent again.
         await self._tokens.drop(token)
         token = await self._token(self._tokens, deadline)
@@ -271,7 +276,7 @@ class Road:
         if answer.status == HTTPStatus.UNAUTHORIZED:
             # It is not the token. Else each call of this route would cost another one.
             self._stubborn[route.name] = _now() + STUBBORN_S
-        return answer
+        return answer, token
 
     async def _token(self, tokens: Tokens, deadline: float) -> str:
         try:
@@ -322,12 +327,18 @@ async def _rested(pauses: Iterator[float], deadline: float, asked_s: float | Non
     return True
 
 
-async def _judged(route: Route, answer: Answer) -> Passed:
-    """What of it is let through."""
-    arguments = route, answer.status, answer.body, answer.retry_after_s
-    if len(answer.body) <= LONG_BYTES:
-        return judge(*arguments)
-    return await asyncio.to_thread(judge, *arguments)
+async def _judged(route: Route, answer: Answer, secrets: Sequence[str]) -> Passed:
+    """What of it is let through; never what the partner was shown of us."""
+    judging = partial(
+        judge,
+        route,
+        answer.status,
+        answer.body,
+        answer.retry_after_s,
+        headers=answer.headers,
+        secrets=secrets,
+    )
+    return judging() if len(answer.body) <= LONG_BYTES else await asyncio.to_thread(judging)
 
 
 def _failed(error: NoAnswer) -> PartnerFailed:
@@ -347,20 +358,26 @@ def _no_token(error: NoToken) -> PartnerFailed:
 
 
 def _is_kept(route: Route, passed: Passed) -> bool:
-    is_short = len(passed.body) <= VALUE_BYTES_MAX - len(_packed(Passed(status=passed.status)))
-    return bool(route.cache_s) and passed.status == HTTPStatus.OK and is_short
+    return (
+        bool(route.cache_s)
+        and passed.status == HTTPStatus.OK
+        and len(_packed(passed)) <= VALUE_BYTES_MAX
+    )
 
 
 def _packed(passed: Passed) -> bytes:
-    return b"%d %s" % (passed.status, passed.body)
+    """A line of headers, and the body."""
+    return msgspec.json.encode(passed.headers) + b"\n" + passed.body
 
 
 def _unpacked(raw: bytes) -> Passed | None:
     """What was kept; None when it is something else."""
-    status, space, body = raw.partition(b" ")
-    if status != b"200" or not space:
+    line, newline, body = raw.partition(b"\n")
+    try:
+        headers = msgspec.json.decode(line, type=dict[str, str])
+    except wire.UNREADABLE:
         return None
-    return Passed(status=HTTPStatus.OK, body=body)
+    return Passed(status=HTTPStatus.OK, body=body, headers=headers) if newline else None
 
 
 def _with_status(passed: Passed, status: str) -> Passed:

@@ -204,6 +204,7 @@ def test_a_compressed_body_is_unpacked() -> None:
         gzip.compress(BODY) * 2,
         gzip.compress(BODY)[:-8] + bytes(8),
     ],
+    ids=range(7),  # the packed bytes hold the time
 )
 def test_what_is_not_one_whole_gzip_is_refused(packed: bytes) -> None:
     with pytest.raises(Problem) as caught:

@@ -6,6 +6,7 @@ So the proof is always the same: how many answers come for the bytes that were s
 
 import asyncio
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -371,6 +372,32 @@ async def test_garbage_behind_a_stream_does_not_get_into_it(api: Api) -> None:
     assert b"HTTP/1.1" not in rest
 
 
+async def test_a_body_is_asked_for_only_where_it_is_read(api: Api) -> None:
+    """`Expect: 100-continue`, and a body that is wrong when it comes at last."""
+    expects = b"Expect: 100-continue"
+    told = post(expects, b"Content-Length: 9")
+    headers = [
+        b"Authorization: " + api.writer["Authorization"].encode(),
+        b"Idempotency-Key: k",
+        b"Content-Type: application/json",
+    ]
+
+    assert [answer.status for answer in await talk(api, told, b"a" * 9 + LAST)] == [401, 200]
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    async with asyncio.timeout(PATIENCE_S):
+        writer.write(post(*headers, expects, CHUNKED))
+        assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+        writer.write(b"wrong")
+        assert b"HTTP/1.1 400 " in await reader.read()
+    writer.close()
+
+
+async def test_two_slashes_are_a_path_and_no_host(api: Api) -> None:
+    answers = await talk(api, get_with(path=b"//localhost/livez"), LAST)
+
+    assert [answer.status for answer in answers] == [404, 200]
+
+
 async def test_pipelined_requests_are_answered_in_order(api: Api) -> None:
     payment = await api.create()
     paths = [b"/livez", f"/api/pay/{payment['id']}".encode(), b"/nothing"] * 5
@@ -440,23 +467,80 @@ async def test_a_body_that_stops_is_given_up(api: Api, monkeypatch: pytest.Monke
     assert [answer.status for answer in answers] == [408]
 
 
+@dataclass
+class Watched:
+    """The connection whose client does not take its answers.
+
+    Attributes:
+        waits: once it has more to send than fits anywhere.
+    """
+
+    connection: module.Connection | None
+    waits: asyncio.Event
+    lost: asyncio.Event
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    found = Watched(None, asyncio.Event(), asyncio.Event())
+    pause, lose = module.Connection.pause_writing, module.Connection.connection_lost
+
+    def paused(connection: module.Connection) -> None:
+        pause(connection)
+        found.connection = connection
+        found.waits.set()
+
+    def lost(connection: module.Connection, exc: Exception | None) -> None:
+        lose(connection, exc)
+        if connection is found.connection:
+            found.lost.set()
+
+    monkeypatch.setattr(module.Connection, "pause_writing", paused)
+    monkeypatch.setattr(module.Connection, "connection_lost", lost)
+    return found
+
+
+async def ask_for_much(api: Api) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection with a small buffer, and more asked for than fits into all buffers."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", api.port))
+    reader, writer = await asyncio.open_connection(sock=client, limit=1)
+    writer.write(get_with(path=b"/api/openapi.json") * PIPELINED_MAX)
+    return reader, writer
+
+
 async def test_a_client_that_takes_no_answer_is_let_go(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
     monkeypatch.setattr(module, "UNTAKEN_S", 0.3)
-    _, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=1)
+    async with running(tmp_path, send_buffer=4_096) as api, asyncio.timeout(PATIENCE_S):
+        _, writer = await ask_for_much(api)
+        await watched.lost.wait()
+        writer.close()
 
-    async def ask_on() -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                writer.write(get_with(path=b"/api/openapi.json") * 10)
-                await writer.drain()
+        assert (await api.get("/livez"))[0] == 200
 
-    with pytest.raises(ConnectionError):
-        await ask_on()
-    writer.close()
 
-    assert (await api.get("/livez"))[0] == 200
+async def test_a_client_that_takes_its_time_gets_every_answer(
+    tmp_path: Path, watched: Watched
+) -> None:
+    async with running(tmp_path, send_buffer=4_096) as api, asyncio.timeout(PATIENCE_S):
+        reader, writer = await ask_for_much(api)
+        await watched.waits.wait()
+        writer.write(get_with(path=b"/nothing"))
+        raw = b""
+        while b"no_such_path" not in raw:
+            raw += await reader.read(65_536)
+        assert watched.connection is not None
+        assert watched.connection._untaken is None
+
+        writer.write(LAST)
+        answers = answers_in(raw + await reader.read())
+
+        assert [a.status for a in answers] == [200] * PIPELINED_MAX + [404, 200]
+        writer.close()
 
 
 async def test_one_connection_too_many_is_closed_without_a_word(
@@ -470,7 +554,7 @@ async def test_one_connection_too_many_is_closed_without_a_word(
         writer.write(get_with(path=f"/api/sse/payments/{payment['id']}".encode()))
         await reader.readuntil(b"event: payment")
 
-        assert await talk(api) == []
+        assert await talk(api, LAST) == []
         assert (await api.get("/livez"))[0] == 200
 
         writer.close()

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from api import connection
 from api.connection import Terms
@@ -37,7 +38,7 @@ async def test_it_serves_until_it_is_stopped(api: Api) -> None:
 
 async def test_a_request_that_never_ends_does_not_hold_up_the_stop(tmp_path: Path) -> None:
     async with running(tmp_path) as api:
-        _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(
             b"POST /api/pay HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 100\r\nIdempotency-Key: k\r\nAuthorization: "
@@ -48,10 +49,20 @@ async def test_a_request_that_never_ends_does_not_hold_up_the_stop(tmp_path: Pat
         while not api.app.state.context.gate._known:
             await asyncio.sleep(0.005)
 
-        api.stop.set()
-        async with asyncio.timeout(30):  # it would wait for the rest of the request for ever
-            await api.served
+        with capture_logs() as lines:
+            api.stop.set()
+            async with asyncio.timeout(30):  # it would wait for the rest of the request for ever
+                answer = await reader.read()
+                await api.served
         writer.close()
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"content-type: application/problem+json" in head
+    assert b"x-content-type-options: nosniff" in head
+    assert b"retry-after: " in head
+    assert b'"code":"going_down"' in body
+    assert not any("exception" in line or line.get("exc_info") for line in lines)
 
 
 async def test_what_is_on_its_way_when_the_server_goes_down_is_answered(

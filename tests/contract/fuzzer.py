@@ -25,8 +25,14 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S: Final = 60.0
 
 #: What no schema can say of a request that keeps to it: whether an address can be paid and an
-#: amount is in the token's decimals; whether a time is in the past, and not too long ago.
-BEYOND_SCHEMA: Final = ("createPayment", "redeliverEvents")
+#: amount is in the token's decimals; whether a time is in the past, and not too long ago; whether
+#: every text inside of any JSON is one that can be written.
+BEYOND_SCHEMA: Final = (
+    "createPayment",
+    "redeliverEvents",
+    "amadeus.flight-search",
+    "amadeus.flight-orders",
+)
 
 #: Any call to any partner: whether there is one, and what it takes, stands beside it.
 ANY_PARTNER: Final = (

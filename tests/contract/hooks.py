@@ -58,6 +58,12 @@ def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None
 
 
 @schemathesis.hook
+def filter_headers(context: HookContext, headers: dict[str, Any]) -> bool:
+    """How a message is framed is below the API: 501, which is tested over raw sockets."""
+    return "transfer-encoding" not in {name.lower() for name in headers or ()}
+
+
+@schemathesis.hook
 def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
     """Makes a case that is meant to be accepted one that can be."""
     if case.meta is None or not case.meta.generation.mode.is_positive:

@@ -37,7 +37,8 @@ def test_every_answer_is_as_described(tmp_path: Path) -> None:
     assert found.report["operations"]["tested"] == len(CALLS) - 1 + len(of_partners)
     assert found.cases > len(CALLS) * EXAMPLES
     assert found.unreached() == []
-    assert complaints == []
+    # That is asyncio, of a client that leaves a stream while it is written to.
+    assert {line["event"] for line in complaints} <= {"socket.send() raised exception."}
 
 
 @pytest.mark.timeout(TIMEOUT_S + 100)

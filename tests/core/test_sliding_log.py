@@ -148,6 +148,15 @@ def test_a_quota_that_was_lowered_holds_at_once() -> None:
     assert is_through(take([log], [Rate(1, 2)], WINDOW_US + 20))
 
 
+def test_one_entry_is_taken_back_and_no_other() -> None:
+    log = log_of(0, 10, 10, 20)
+
+    for at_us in (10, 11, 30, -1):
+        log.withdraw(at_us)
+
+    assert list(log._times) == [0, 10, 20]
+
+
 def test_entries_may_come_out_of_order() -> None:
     log = log_of(20, 0, 10)
 

@@ -90,6 +90,7 @@ def test_an_identity_file_holds_several_among_comments() -> None:
         ("-----BEGIN AGE ENCRYPTED FILE-----", "passphrase"),
         ("\n".join([MINE] * 33), "32 are the most"),
     ],
+    ids=range(9),  # identities differ in every run
 )
 def test_what_is_no_identity_is_refused_and_not_repeated(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says) as caught:
@@ -102,6 +103,7 @@ def test_what_is_no_identity_is_refused_and_not_repeated(text: str, says: str) -
 @pytest.mark.parametrize(
     "text",
     ["", "age1", TO_ME.upper(), TO_ME + "\n", TO_ME[:-1], TO_ME[:-1] + "b", "age1" + "q" * 10**6],
+    ids=range(7),
 )
 def test_what_is_no_recipient_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no recipient: age1") as caught:

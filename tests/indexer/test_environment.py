@@ -225,6 +225,15 @@ def test_a_file_is_understood_or_refused_by_the_number_of_its_line(text: str) ->
             )
 
 
+def test_a_secret_without_its_name_is_refused_by_its_number(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("AXIOM_A=\n\ncanary3f2a9c\nexport AXIOM_B=1\n")
+
+    with pytest.raises(ConfigError, match=r"not understood in line 3: write NAME=value$") as caught:
+        merged({}, dotenv)
+    assert "canary" not in str(caught.value)
+
+
 def test_a_line_that_sets_nothing_is_refused_by_its_number(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text("AXIOM_A=1\n\n\nAXIOM_B='canary\nAXIOM_C=3\n")

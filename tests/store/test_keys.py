@@ -152,6 +152,9 @@ async def test_a_key_that_has_ended_already_is_refused(database: Database, expir
     ("name", "scopes", "field"),
     [
         ("", ["payments:read"], "name"),
+        ("shop\nother", ["payments:read"], "name"),
+        ("shop\x1b[2K", ["payments:read"], "name"),
+        ("\u202epohs", ["payments:read"], "name"),
         (" ", ["payments:read"], "name"),
         ("x" * 101, ["payments:read"], "name"),
         ("shop", [], "scopes"),

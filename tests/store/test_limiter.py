@@ -210,6 +210,19 @@ async def test_a_redis_that_forgot_everything_does_not_let_more_through(redis: R
         assert (refused.allowed, refused.retry_after_s) == (False, 10)
 
 
+async def test_who_is_still_waiting_for_redis_counts_when_it_goes(redis: RedisServer) -> None:
+    """His answer may be on the way, and then he has been let through."""
+    async with Shared(redis.url) as shared:
+        limiter = Limiter(shared, Clock())
+        waiting = [asyncio.create_task(limiter.take([charge()])) for _ in range(9)]
+        await asyncio.sleep(0)
+        shared.problem = "as if the tenth had found out"
+        alone = [await limiter.take([charge()]) for _ in range(5)]
+        said = await asyncio.gather(*waiting)
+
+    assert sum(taken.allowed for taken in [*alone, *said]) == 10
+
+
 async def test_what_redis_refuses_is_refused(redis: RedisServer) -> None:
     """Also to a process that has let through nothing yet."""
     async with Shared(redis.url) as one, Shared(redis.url) as other:

@@ -274,6 +274,41 @@ async def test_what_redis_refuses_of_one_does_not_concern_the_others(redis: Redi
         assert await shared.put("a", b"1", ttl_ms=60_000)
 
 
+async def test_refusals_of_one_and_the_same_are_told_once(redis: RedisServer) -> None:
+    """Nobody fills the log by asking again, nor does a Redis that takes no writes for days."""
+    async with used(redis.url) as shared:
+        await shared.script(Script("return redis.call('RPUSH', KEYS[1], 1)"), ["list"], [])
+        with capture_logs() as lines:
+            for _ in range(20):
+                with pytest.raises(SharedUnavailable, match="refused"):
+                    await shared.get("list")
+    assert [line["event"] for line in lines] == ["shared.refused"]
+
+
+async def test_a_redis_that_takes_no_writes_is_told_of_once(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.01)
+    probes = 0
+    probe = Shared._probe
+
+    async def counted(shared: Shared) -> None:
+        nonlocal probes
+        await probe(shared)
+        probes += 1
+
+    monkeypatch.setattr(Shared, "_probe", counted)
+    with capture_logs() as lines:
+        async with used(redis.url) as shared:
+            await command(redis, f"REPLICAOF 127.0.0.1 {free_port()}")
+            await until_away(shared)
+            told_at = probes
+            await until(lambda: probes > told_at + 10)
+    events = [line["event"] for line in lines]
+    assert events.count("shared.refused") <= 1
+    assert events.count("shared.away") == 1
+
+
 NO_REDIS: Final = {
     "web server": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "no number": b":one\r\n",

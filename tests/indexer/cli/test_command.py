@@ -1,8 +1,10 @@
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from indexer.cli.command import CommandFailed, bounds_of, chain_of, database_of
+from indexer.cli.command import CommandFailed, bounds_of, chain_of, database_of, env_files
+from indexer.environment import merged
 from indexer.errors import ConfigError, SchemaMismatch
 from indexer.settings import Settings
 from store import deployment, migrate
@@ -80,3 +82,20 @@ async def test_a_database_that_is_to_be_filled_belongs_to_the_cluster_from_then_
         with pytest.raises(ConfigError, match="AXIOM_RPC_URLS: http://127"):
             async with chain_of(settings, it.database, fills=True):
                 pass
+
+
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_an_encrypted_file_that_cannot_be_read_is_not_passed_over(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert env_files(Namespace()) == ()
+    path = Path(".env.age")
+    if kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere")
+
+    assert env_files(Namespace()) == (path,)
+    with pytest.raises(ConfigError, match=r"cannot read \.env\.age: "):
+        merged({}, *env_files(Namespace()))

@@ -103,6 +103,20 @@ async def test_when_all_have_left_it_ends_and_who_comes_then_begins_anew() -> No
     assert asking.canceled == 1
 
 
+async def test_who_comes_in_the_moment_in_which_the_last_one_leaves_is_not_canceled_with_him() -> (
+    None
+):
+    merged, asking = merging(), Asking()
+    first = asyncio.create_task(merged.run("a", asking))
+    await until(lambda: asking.count > 0)
+    first.cancel()
+    later = asyncio.create_task(merged.run("a", asking))
+    await until(lambda: asking.count == 2 or later.done())
+    asking.gate.set()
+
+    assert await later == "answer"
+
+
 async def test_what_goes_on_does_so_without_anybody() -> None:
     merged, asking = merging(goes_on=True), Asking()
     first = asyncio.create_task(merged.run("a", asking))

@@ -125,6 +125,35 @@ async def test_a_partner_with_a_key_or_none_is_asked_without_a_token(
     assert fake.count("location") == 2  # no other key: no other try
 
 
+async def test_what_the_partner_was_shown_of_us_is_not_repeated_to_a_frontend() -> None:
+    async with FakeAmadeus() as fake, caller(fake) as it:
+        await it.call("location", id="A0")
+        [token] = fake.tokens
+        for number, secret in enumerate((token, CLIENT_SECRET)):
+            for body in (f'{{"data":"{secret}"}}', json.dumps({"data": ["x" * 99_999, secret]})):
+                fake.fail("location", says(200, body.encode()))
+                assert await it.outcome("location", id=f"A{number}{len(body)}") == "failed"
+            fake.fail("location", problem(400, 477, f"bad: {secret}"))
+            with pytest.raises(PartnerFailed) as caught:
+                await it.call("location", id=f"B{number}")
+            assert caught.value.trouble is Trouble.REFUSED
+            assert caught.value.complaints == ()
+
+
+async def test_headers_that_the_route_names_come_back_and_no_others() -> None:
+    async with FakeAmadeus() as fake, caller(fake) as it:
+        it.change("location", response_headers=("x-total",))
+        fake.fail("location", says(200, b'{"data":1}', X_Total="7", X_Other="8"))
+        first, again = await it.call("location", id="ALEI"), await it.call("location", id="ALEI")
+        it.change("location", response_headers=())
+        fewer = await it.call("location", id="ALEI")
+
+    assert set(first.headers) == set(again.headers) == {"x-total", "Cache-Status"}
+    assert first.headers["x-total"] == again.headers["x-total"] == "7"
+    assert again.headers["Cache-Status"].startswith("axiompay; hit")
+    assert set(fewer.headers) == {"Cache-Status"}
+
+
 # ------------------------------------------------------------------------------------ tokens
 
 
@@ -211,11 +240,18 @@ async def test_without_a_token_nothing_is_asked(fault: Fault, trouble: Trouble) 
     assert fake.count("location") == 0
 
 
-async def test_a_slow_token_takes_no_longer_than_the_call_may() -> None:
+async def test_a_slow_token_takes_no_longer_than_the_call_may_and_is_for_the_next_one() -> None:
     async with FakeAmadeus() as fake, caller(fake) as it:
-        fake.fail("token", hang())
+        fake.hold("token")
+        patient = it.profile
         it.change("location", timeout_s=0.2)
         assert await it.outcome("location", id="ALEI") == "slow"
+        assert fake.count("token") == 1
+        fake.release("token")
+        it.profile = patient
+        assert await it.outcome("location", id="ALEI") == "200"
+
+    assert fake.count("token") == 1
 
 
 # ---------------------------------------------------------------------- through Redis, several
@@ -367,8 +403,8 @@ async def test_what_fails_in_passing_is_tried_again_where_that_does_no_harm(faul
         (says(404), "not_found"),
         (says(410), "failed"),
         (says(403), "locked"),
-        (says(503, Retry_After="100"), "failed"),
-        (problem(429, 38195, "Quota", Retry_After="100"), "busy"),
+        (says(503, Retry_After="5"), "failed"),
+        (problem(429, 38195, "Quota", Retry_After="5"), "busy"),
         (redirect(), "failed"),
         (oversized(9_000_000), "failed"),
         (endless(), "failed"),

@@ -105,6 +105,15 @@ async def test_only_a_whole_answer_is_kept(status: int) -> None:
         assert b"not kept" not in (await it.call("location", id="ALEI")).body
 
 
+async def test_an_answer_of_another_kind_is_not_said_to_be_kept() -> None:
+    async with FakeAmadeus() as fake, caller(fake) as it:
+        fake.fail("location", says(201, b'{"data":1}'))
+        passed = await it.call("location", id="ALEI")
+
+    assert passed.status == 201
+    assert passed.headers["Cache-Status"] == "axiompay; fwd=uri-miss"
+
+
 async def test_calls_that_differ_in_anything_have_answers_of_their_own() -> None:
     async with FakeAmadeus() as fake, caller(fake) as it:
         bodies: list[Any] = [SEARCH | {"currencyCode": each} for each in ("EUR", "USD")]
@@ -136,7 +145,7 @@ async def test_what_was_given_to_one_account_is_not_shown_to_another() -> None:
     assert passed.headers["Cache-Status"] == "axiompay; fwd=uri-miss; stored"
 
 
-@pytest.mark.parametrize("value", [b"", b"200", b"404 {}", b"20 {}", b"\xff\xfe", b"2000 {}"])
+@pytest.mark.parametrize("value", [b"", b"{}", b'{"a":1}\n{}', b"[]\n{}", b"\xff\xfe", b"\n{}"])
 async def test_what_lies_in_redis_and_is_no_answer_is_asked_over(
     value: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +168,7 @@ async def test_a_long_answer_comes_whole() -> None:
 
 async def test_an_answer_that_is_too_long_to_be_kept_is_not_said_to_be() -> None:
     async with FakeAmadeus() as fake, caller(fake) as it:
-        length = VALUE_BYTES_MAX - len(b'200 {"data":""}')
+        length = VALUE_BYTES_MAX - len(b'{}\n{"data":""}')
         for number, (more, status) in enumerate([(0, "fwd=uri-miss; stored"), (1, "fwd=uri-miss")]):
             fake.fail("location", oversized(length + more))
             passed = await it.call("location", id=f"A{number}")

@@ -99,6 +99,17 @@ async def test_while_redis_is_away_a_process_keeps_for_itself() -> None:
         assert await shelf.get("a") is None  # nobody knows whether it is still the latest
 
 
+async def test_what_has_no_end_was_not_put_there_by_us() -> None:
+    async with RedisServer() as server, shared_by(server) as [shared]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"SET axiom:a stranger\r\n")
+        assert await reader.readline() == b"+OK\r\n"
+        writer.close()
+
+        assert await shared.get("a") == b"stranger"
+        assert await look(shared, "a") is None
+
+
 async def test_who_looks_himself_is_told_that_redis_is_away() -> None:
     async with RedisServer() as server:
         shared = Shared(server.url)
