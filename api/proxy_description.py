@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from indexer.core import lexemes
-from indexer.core.partner_request import INTEGER_MAX, STRING_CHARS_MAX
+from indexer.core.partner_request import INTEGER_MAX, SEGMENT_CHARS_MAX, STRING_CHARS_MAX
 from indexer.core.profile import Field, Kind, Profile, Route, Where
 
 
@@ -103,28 +103,49 @@ def _schema(field: Field) -> dict[str, Any]:
         case Kind.BOOLEAN:
             return {"type": "boolean"}
         case Kind.INTEGER:
-            return {
-                "type": "integer",
-                "minimum": -INTEGER_MAX if field.least is None else field.least,
-                "maximum": INTEGER_MAX if field.most is None else field.most,
-            }
+            least = -INTEGER_MAX if field.least is None else field.least
+            most = INTEGER_MAX if field.most is None else field.most
+            bounds = {"minimum": least, "maximum": most}
+            return {"type": "integer", **bounds, **_choices(field)}
         case Kind.NUMBER:
             bounds = _given(minimum=field.least, maximum=field.most)
-            return {"type": "number", "description": "In plain digits.", **bounds}
-        case Kind.DATE:
-            return {"type": "string", "format": "date"}
-        case Kind.STRING:
-            longest = STRING_CHARS_MAX if field.most is None else int(field.most)
-            shortest = 1 if field.least is None else int(field.least)
-            schema: dict[str, Any] = {
-                "type": "string",
-                "minLength": shortest,
-                "maxLength": longest,
+            return {
+                "type": "number",
+                "description": "In plain digits.",
+                **bounds,
+                **_choices(field),
             }
-            if field.choices:
-                schema["enum"] = list(field.choices)
-            pattern = None if field.pattern is None else f"^(?:{field.pattern})$"
-            return schema | _given(pattern=pattern)
+        case Kind.DATE:
+            return {"type": "string", "format": "date", **_choices(field)}
+        case Kind.STRING:
+            return {"type": "string", **_lengths(field), **_choices(field), **_pattern(field)}
+
+
+def _lengths(field: Field) -> dict[str, Any]:
+    longest = STRING_CHARS_MAX if field.most is None else int(field.most)
+    if field.where is Where.PATH:
+        longest = min(longest, SEGMENT_CHARS_MAX)
+    return {
+        "minLength": 1 if field.least is None else int(field.least),
+        "maxLength": longest,
+    }
+
+
+def _pattern(field: Field) -> dict[str, Any]:
+    if field.pattern is not None:
+        return {"pattern": f"^(?:{field.pattern})$"}
+    if field.where is Where.PATH:
+        return {"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~\-]+$"}
+    if field.where is Where.HEADER:
+        return {"pattern": "^[!-~](?:[ -~]*[!-~])?$"}
+    return {}
+
+
+def _choices(field: Field) -> dict[str, Any]:
+    if not field.choices:
+        return {}
+    is_text = field.kind in {Kind.STRING, Kind.DATE}
+    return {"enum": [each if is_text else msgspec.json.decode(each) for each in field.choices]}
 
 
 def _given(**values: Any) -> dict[str, Any]:

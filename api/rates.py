@@ -32,6 +32,7 @@ from api.errors import Problem
 from api.limits import DOOR_RATE
 from indexer.core.rate import Rate
 from indexer.errors import ConfigError
+from indexer.log import get_logger
 from indexer.settings import Settings
 from store.keys import ApiKey
 from store.limiter import Charge, Limiter, Taken
@@ -39,6 +40,9 @@ from store.limiter import Charge, Limiter, Taken
 
 if TYPE_CHECKING:
     from api.calls import Call
+
+
+log = get_logger(__name__)
 
 
 QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -125,6 +129,7 @@ class Rates:
         self._own = {name: Policy(name, rate) for name, rate in settings.rate_limits.items()}
         self._trusted_proxies = settings.trusted_proxies
         self._wrong_keys = Limiter(None, monotonic)
+        self._may_warn = not settings.trusted_proxies
 
     async def admit(self, gate: Gate, request: Request, call: "Call") -> ApiKey | None:
         """The caller's key, if the call's rule asks for one and he has it, once he is counted.
@@ -151,6 +156,7 @@ class Rates:
             TooMany: 429.
         """
         caller = self._caller(request, key)
+        self._warn_of_a_proxy(request)
         self._tell(
             request, await self.limiter.take([_charge(policy, caller) for policy in policies])
         )
@@ -199,6 +205,16 @@ class Rates:
         for name in taken.violated:
             self.counts[name, RateOutcome.REJECTED] += 1
         raise TooMany(taken)
+
+    def _warn_of_a_proxy(self, request: Request) -> None:
+        """Says once that somebody tells of a proxy, where none is trusted.
+
+        If there is one, all callers behind it are taken for one.
+        """
+        if self._may_warn and "x-forwarded-for" in request.headers:
+            self._may_warn = False
+            peer = request.client.host if request.client else ""
+            log.warning("http.forwarded_for_is_not_believed", peer=peer)
 
     def _caller(self, request: Request, key: ApiKey | None) -> str:
         if key is not None:

@@ -126,7 +126,11 @@ def signing_keys(text: str) -> tuple[str, ...]:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """A comma list of networks such as `10.0.0.0/8` or `fd00::/8`; one address is one as well."""
+    """A comma list of networks such as `10.0.0.0/8` or `fd00::/8`; one address is one as well.
+
+    None holds every address: if all were proxies, each caller would be whoever he says he is; if
+    all were private networks to be reached, webhooks would lead anywhere.
+    """
     found: list[Network] = []
     for item in _distinct(_items(text)):
         try:
@@ -135,19 +139,9 @@ def networks(text: str) -> tuple[Network, ...]:
             raise ValueError(
                 f"{item!r} is no network: write an address, a slash and the length of its prefix"
             ) from None
+        if found[-1].prefixlen == 0:
+            raise ValueError(f"{item} is everybody: name the networks that are meant")
     return tuple(found)
-
-
-def proxies(text: str) -> tuple[Network, ...]:
-    """A comma list of networks, none of which holds every address.
-
-    If all were proxies, each caller would write into `X-Forwarded-For` whoever he wants to be.
-    """
-    found = networks(text)
-    for item in found:
-        if item.prefixlen == 0:
-            raise ValueError(f"{item} is everybody: name the networks in which your proxies stand")
-    return found
 
 
 def upper_choice(words: type[E]) -> Callable[[str], E]:

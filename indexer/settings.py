@@ -386,7 +386,7 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "webhook_retention_days": parsers.integer(1, 3_650),
     "cors_origins": parsers.origins,
     "allowed_hosts": parsers.hosts,
-    "trusted_proxies": parsers.proxies,
+    "trusted_proxies": parsers.networks,
     "redis_url": parsers.redis_url,
     "rate_limit": parse_rate,
     "rate_limits": parsers.rates,

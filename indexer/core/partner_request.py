@@ -25,11 +25,13 @@ from indexer.errors import InvalidInput
 STRING_CHARS_MAX: Final = 256
 #: Of a whole number, in either direction, where the field sets no bound.
 INTEGER_MAX: Final = 10**18 - 1
+#: Of a value in a path.
+SEGMENT_CHARS_MAX: Final = 64
 #: Of a body that a frontend sends.
 BODY_BYTES_MAX: Final = 64 * 1024
 
 #: A segment of a path, as the table writes one: nothing that a server could read as more than one.
-_SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~\-]{1,64}", re.ASCII)
+_SEGMENT: Final = re.compile(rf"(?!\.{{1,2}}\Z)[A-Za-z0-9._~\-]{{1,{SEGMENT_CHARS_MAX}}}", re.ASCII)
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?", re.ASCII)
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -247,7 +249,9 @@ def _string(field: Field, text: str) -> str:
     if field.kind is Kind.DATE and not _is_date(text):
         raise InvalidInput(field.name, "must be a day, such as 2026-11-22")
     if field.where is Where.PATH and not _SEGMENT.fullmatch(text):
-        raise InvalidInput(field.name, "must be 1 to 64 letters, digits or . _ ~ -")
+        raise InvalidInput(
+            field.name, f"must be 1 to {SEGMENT_CHARS_MAX} letters, digits or . _ ~ -"
+        )
     if field.where is Where.HEADER and not _PRINTABLE.fullmatch(text):
         raise InvalidInput(field.name, "must be printable ASCII")
     return text

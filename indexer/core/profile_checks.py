@@ -88,7 +88,7 @@ _NOT_FOR_FRONTENDS: Final = _OURS | {
 }
 _NOT_FOR_FRONTENDS_BEFORE: Final = ("access-control-", "content-security-", "cross-origin-", "sec-")
 _TEXTS: Final = frozenset({Kind.STRING, Kind.DATE})
-_NUMBERS: Final = frozenset({Kind.INTEGER, Kind.NUMBER})
+NUMBERS: Final = frozenset({Kind.INTEGER, Kind.NUMBER})
 
 
 def url_problems(url: str, *, may_be_http: bool) -> Iterator[str]:
@@ -207,14 +207,14 @@ def field_problems(field: Field) -> Iterator[str]:
             re.compile(field.pattern)
         except (re.error, RecursionError, OverflowError) as error:
             yield f"pattern: {error}"
-    if field.choices and field.kind not in _TEXTS | _NUMBERS:
+    if field.choices and field.kind not in _TEXTS | NUMBERS:
         yield "choices are for strings and numbers"
     yield from _bound_problems(field)
 
 
 def _bound_problems(field: Field) -> Iterator[str]:
     bounds = [bound for bound in (field.least, field.most) if bound is not None]
-    if bounds and field.kind not in {Kind.STRING} | _NUMBERS:
+    if bounds and field.kind not in {Kind.STRING} | NUMBERS:
         yield "least and most are for strings and numbers"
     if not all(map(math.isfinite, bounds)):
         yield "least and most must be numbers"

@@ -38,6 +38,7 @@ from indexer.core.profile import (
     Where,
 )
 from indexer.core.profile_checks import (
+    NUMBERS,
     auth_problems,
     field_problems,
     headers_sent,
@@ -186,6 +187,9 @@ class _Reader:
                 networks.append(ip_network(text))
             except ValueError:
                 self._wrong(f"{name}.private_networks", f"{text!r:.60} is no network")
+                continue
+            if networks[-1].prefixlen == 0:
+                self._wrong(f"{name}.private_networks", f"{text} is everybody")
         for sentence in url_problems(found.base_url, may_be_http=bool(networks)):
             self._wrong(f"{name}.base_url", sentence)
         if not 1 <= found.response_bytes_max <= RESPONSE_BYTES_LIMIT:
@@ -276,7 +280,10 @@ class _Reader:
         sentences = list(field_problems(field))
         for sentence in sentences:
             self._wrong(place, sentence)
-        if found.default is None or sentences:
+        if sentences:
+            return field
+        self._check_choices(place, field)
+        if found.default is None:
             return field
         try:
             default = value_of(field, _as_json(found.default))
@@ -284,6 +291,14 @@ class _Reader:
             self._wrong(f"{place}.default", error.message)
             return field
         return replace(field, default=default)
+
+    def _check_choices(self, place: str, field: Field) -> None:
+        """Notes the choices that nobody could make."""
+        for choice in field.choices:
+            try:
+                value_of(field, Number(choice) if field.kind in NUMBERS else choice)
+            except InvalidInput as error:
+                self._wrong(f"{place}.choices", f"{choice!r:.60} {error.message}")
 
 
 def _as_json(value: Any) -> Any:

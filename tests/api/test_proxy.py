@@ -61,7 +61,7 @@ rate = "2/10s"
 FOUND: Final = Passed(
     status=200,
     body=b'{"items":[{"price":1.50}]}',
-    headers={"Cache-Status": '"AxiomPay"; hit; ttl=7', "X-Total-Count": "1"},
+    headers={"Cache-Status": "axiompay; hit; ttl=7", "X-Total-Count": "1"},
 )
 ADD: Final = {"name": "tea", "price": 1}
 
@@ -116,7 +116,7 @@ class Shop:
 @asynccontextmanager
 async def opened(path: Path, **settings: Any) -> AsyncIterator[Shop]:
     partners = PartnersDouble()
-    values = {"upstreams": (SHOP,), "partners": partners} | settings
+    values: dict[str, Any] = {"upstreams": (SHOP,), "partners": partners} | settings
     async with running(path, **values) as api:
         yield Shop(api, partners, await make_key(api.database, "frontend", "proxy"))
 
@@ -141,7 +141,7 @@ async def test_a_call_is_made_as_its_table_says(shop: Shop) -> None:
     assert asked.body is None
     assert (status, body) == (200, {"items": [{"price": 1.5}]})
     assert headers["Content-Type"] == "application/json"
-    assert headers["Cache-Status"] == '"AxiomPay"; hit; ttl=7'
+    assert headers["Cache-Status"] == "axiompay; hit; ttl=7"
     assert headers["X-Total-Count"] == "1"
     assert headers["X-Content-Type-Options"] == "nosniff"
 
@@ -156,14 +156,14 @@ async def test_a_number_comes_through_as_it_was_written(shop: Shop) -> None:
 
 
 async def test_each_method_is_itself(shop: Shop) -> None:
-    for path, method, said in (
-        ("find?kind=tea", "GET", {}),
-        ("add", "POST", {"json": ADD}),
-        ("put", "PUT", {}),
-        ("change", "PATCH", {}),
-        ("remove?id=7", "DELETE", {}),
+    for path, method, body in (
+        ("find?kind=tea", "GET", None),
+        ("add", "POST", ADD),
+        ("put", "PUT", None),
+        ("change", "PATCH", None),
+        ("remove?id=7", "DELETE", None),
     ):
-        status, _, _ = await shop.call(f"shop/{path}", method, **said)
+        status, _, _ = await shop.call(f"shop/{path}", method, json=body)
         assert status == 200
         assert shop.partners.asked[-1].method == method
 
@@ -280,8 +280,7 @@ async def test_a_query_of_bytes_that_no_query_has_is_refused(shop: Shop) -> None
     said = await reader.read()
     writer.close()
 
-    print(said[:80])
-    assert int(said.split(b" ")[1]) in {400, 422}
+    assert said.startswith(b"HTTP/1.1 400 ")
     assert shop.partners.asked == []
 
 

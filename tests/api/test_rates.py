@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pytest
@@ -296,13 +297,16 @@ async def test_a_client_that_forges_the_header_is_the_same_caller(tmp_path: Path
     assert got == [404, 404, 404, 429]
 
 
-async def test_without_a_trusted_proxy_the_header_means_nothing(tmp_path: Path) -> None:
+async def test_without_a_trusted_proxy_the_header_means_nothing_and_is_told_of_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with limited(tmp_path) as (api, _):
         got = [
             (await ask(api, headers={"X-Forwarded-For": f"198.51.100.{n}"})).status
             for n in range(4)
         ]
     assert got == [404, 404, 404, 429]
+    assert capsys.readouterr().out.count("http.forwarded_for_is_not_believed") == 1
 
 
 # ----------------------------------------------------------------------------------- other policies
@@ -378,6 +382,7 @@ class _Request:
         headers: Mapping[str, str]
 
     state = State()
+    headers: Mapping[str, str] = MappingProxyType({})
     client = None
 
 

@@ -355,6 +355,50 @@ async def test_garbage_behind_a_request_does_not_take_its_answer_away(api: Api) 
     assert answers[-1].headers["connection"] == "close"
 
 
+async def test_garbage_in_the_body_of_a_stream_does_not_get_into_it(api: Api) -> None:
+    """It is this request's own body, but its answer has begun."""
+    payment = await api.create()
+    path = f"/api/sse/payments/{payment['id']}".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    async with asyncio.timeout(PATIENCE_S):
+        writer.write(get_with(CHUNKED, path=path))
+        await reader.readuntil(b"event: payment")
+        writer.write(b"wrong")
+        await api.settle(payment["id"], 12_500_000)
+        rest = await reader.read()
+    writer.close()
+
+    assert b"event: payment.settled" in rest
+    assert b"HTTP/1.1" not in rest
+
+
+@pytest.mark.parametrize("path", [b"/livez", b"/api/pay"])
+async def test_nobody_answers_behind_a_refusal(
+    api: Api, path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who waits for a body that is wrong, and who does not, is already at work."""
+    headers = [
+        b"Authorization: " + api.writer["Authorization"].encode(),
+        b"Idempotency-Key: k",
+        b"Content-Type: application/json",
+        b"Expect: 100-continue",
+        CHUNKED,
+    ]
+    request_ = post(*headers, body=b"wrong").replace(b"/api/pay", path)
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    with capture_logs() as captured:
+        async with asyncio.timeout(PATIENCE_S):
+            writer.write(request_.replace(b"POST /livez", b"GET /livez"))
+            answers = answers_in(await reader.read())
+            while "http.request_served" not in {line["event"] for line in captured}:
+                await asyncio.sleep(0.01)
+    writer.close()
+
+    assert [answer.status for answer in answers] == [400]
+    assert "http.failed" not in {line["event"] for line in captured}
+    assert caplog.records == []
+
+
 async def test_garbage_behind_a_stream_does_not_get_into_it(api: Api) -> None:
     payment = await api.create()
     path = f"/api/sse/payments/{payment['id']}".encode()

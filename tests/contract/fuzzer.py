@@ -67,6 +67,10 @@ class Served:
     known: Mapping[str, str]
     log: Path
 
+    def complaints(self) -> list[dict[str, Any]]:
+        """Every warning and error that was logged so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:

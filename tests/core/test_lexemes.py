@@ -1,12 +1,14 @@
 """What was signed is read as it was written, and what can be read in two ways is not read."""
 
 import contextlib
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from indexer.core import lexemes
-from indexer.core.lexemes import Number, decode_object, decode_query
+from indexer.core.lexemes import Number, decode, decode_object, decode_query, encode
 from indexer.errors import InvalidInput
 
 
@@ -109,3 +111,68 @@ def test_what_is_no_query_is_refused_in_words(query: str, what: str) -> None:
 def test_any_text_is_a_query_or_refused(query: str) -> None:
     with contextlib.suppress(InvalidInput):
         assert isinstance(decode_query(query), dict)
+
+
+#: Anything that JSON can say, as Python has it.
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES.filter(lambda value: "inf" not in json.dumps(value).lower()))
+def test_what_was_read_is_written_as_the_same(value: Any) -> None:
+    text = encode(decode(json.dumps(value).encode(), depth_max=99))
+
+    assert json.loads(text) == value
+    assert text.isascii()
+    assert encode(decode(text.encode(), depth_max=99)) == text
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["0", "-0", "-0.0", "1.50", "1e2", "1E+02", "9" * 5_000, "0." + "0" * 400 + "1", "1e999999"],
+)
+def test_a_number_is_written_as_it_was_read(number: str) -> None:
+    raw = f'{{"a":[{number},{{"{number}":{number}}}]}}'
+
+    assert encode(decode(raw.encode())) == raw
+
+
+def test_a_text_is_written_so_that_nothing_can_end_it() -> None:
+    text = '"\\\0\n\u2028</script>😀é'
+
+    written = encode({text: text})
+
+    assert json.loads(written) == {text: text}
+    assert written.isascii()
+    assert not set(written) & set("\0\n")
+
+
+def test_a_text_of_digits_is_written_as_a_text() -> None:
+    assert encode([Number("12"), "12"]) == '[12,"12"]'
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"), [(b"null", None), (b"true", True), (b' "a" ', "a"), (b"[ ]", []), (b"7", "7")]
+)
+def test_a_value_need_be_no_object(raw: bytes, value: Any) -> None:
+    assert decode(raw) == value
+
+
+def test_bounds_may_be_others() -> None:
+    assert decode(b"[[1]]", bytes_max=5, depth_max=2)
+    with pytest.raises(InvalidInput, match="more than 4 bytes"):
+        decode(b"[[1]]", bytes_max=4)
+    with pytest.raises(InvalidInput, match="nested more than 1 deep"):
+        decode(b"[[1]]", depth_max=1)
+    assert decode(b"1", depth_max=0) == "1"
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_value_or_refused(raw: bytes) -> None:
+    with contextlib.suppress(InvalidInput):
+        assert encode(decode(raw)).isascii()

@@ -49,8 +49,8 @@ def test_the_least_that_may_be_said() -> None:
     )
 
 
-def test_all_that_may_be_said() -> None:
-    profile = one("""
+#: All that may be said, and what it means.
+MOST: Final = """
 [my-shop]
 base_url = "http://10.1.2.3:8080/api/"
 rate = "10/1s"
@@ -79,72 +79,73 @@ Idempotency-Key = { where = "header", required = true }
 [my-shop.routes.off]
 path = "/off"
 enabled = false
-""")
+"""
+MOST_FIELDS: Final = (
+    Field(
+        name="id",
+        upstream_name="id",
+        where=Where.PATH,
+        required=True,
+        pattern="[0-9]+",
+    ),
+    Field(
+        name="mode",
+        upstream_name="m",
+        where=Where.QUERY,
+        choices=("a", "b"),
+        default="a",
+    ),
+    Field(
+        name="count",
+        upstream_name="count",
+        where=Where.BODY,
+        kind=Kind.INTEGER,
+        least=0,
+        most=9,
+        default="3",
+    ),
+    Field(
+        name="ratio",
+        upstream_name="ratio",
+        where=Where.BODY,
+        kind=Kind.NUMBER,
+        default="0.5",
+    ),
+    Field(
+        name="Idempotency-Key",
+        upstream_name="Idempotency-Key",
+        where=Where.HEADER,
+        required=True,
+    ),
+)
+MOST_MEANT: Final = Profile(
+    name="my-shop",
+    base_url="http://10.1.2.3:8080/api",
+    auth=Auth(kind=AuthKind.OAUTH2, token_path="/oauth/token", scope="read:all write"),
+    rate=Rate(10, 1),
+    private_networks=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
+    response_bytes_max=1000,
+    routes={
+        "change": Route(
+            name="change",
+            method=Method.PATCH,
+            path="/items/{id}",
+            fields={field.name: field for field in MOST_FIELDS},
+            headers={"X-Mode": "fast"},
+            content_type="application/merge-patch+json",
+            rate=Rate(1, 60),
+            timeout_s=2.5,
+            idempotent=False,
+            response=("data.id", "data.items.name"),
+            response_headers=("x-total-count",),
+            summary="Change an item",
+        )
+    },
+)
 
-    assert profile == Profile(
-        name="my-shop",
-        base_url="http://10.1.2.3:8080/api",
-        auth=Auth(kind=AuthKind.OAUTH2, token_path="/oauth/token", scope="read:all write"),
-        rate=Rate(10, 1),
-        private_networks=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
-        response_bytes_max=1000,
-        routes={
-            "change": Route(
-                name="change",
-                method=Method.PATCH,
-                path="/items/{id}",
-                fields={
-                    field.name: field
-                    for field in (
-                        Field(
-                            name="id",
-                            upstream_name="id",
-                            where=Where.PATH,
-                            required=True,
-                            pattern="[0-9]+",
-                        ),
-                        Field(
-                            name="mode",
-                            upstream_name="m",
-                            where=Where.QUERY,
-                            choices=("a", "b"),
-                            default="a",
-                        ),
-                        Field(
-                            name="count",
-                            upstream_name="count",
-                            where=Where.BODY,
-                            kind=Kind.INTEGER,
-                            least=0,
-                            most=9,
-                            default="3",
-                        ),
-                        Field(
-                            name="ratio",
-                            upstream_name="ratio",
-                            where=Where.BODY,
-                            kind=Kind.NUMBER,
-                            default="0.5",
-                        ),
-                        Field(
-                            name="Idempotency-Key",
-                            upstream_name="Idempotency-Key",
-                            where=Where.HEADER,
-                            required=True,
-                        ),
-                    )
-                },
-                headers={"X-Mode": "fast"},
-                content_type="application/merge-patch+json",
-                rate=Rate(1, 60),
-                timeout_s=2.5,
-                idempotent=False,
-                response=("data.id", "data.items.name"),
-                response_headers=("x-total-count",),
-                summary="Change an item",
-            )
-        },
-    )
+
+def test_all_that_may_be_said() -> None:
+    assert one(MOST) == MOST_MEANT
 
 
 @pytest.mark.parametrize(
@@ -215,6 +216,14 @@ def test_one_file_may_hold_several() -> None:
         (LEAST + "fields.a = { type = 'number', default = nan }", "a.default: nan is no number"),
         (LEAST + "fields.a = { type = 'integer', most = 3, default = 4 }", "a.default: must be 3"),
         (LEAST + "fields.a = { pattern = '[', default = 'x' }", "a: pattern: "),
+        (LEAST + "fields.a = { choices = ['b', ''] }", "a.choices: '' is empty"),
+        (LEAST + "fields.a = { choices = ['b', 'C'], pattern = '[a-z]' }", "choices: 'C' must mat"),
+        (LEAST + "fields.a = { type = 'integer', choices = ['1', '01'] }", "'01' must be a whole"),
+        (LEAST + "fields.a = { type = 'number', choices = ['1e2'] }", "'1e2' must be a number"),
+        (
+            LEAST + "fields.a = { type = 'date', choices = ['2026-02-30'] }",
+            "'2026-02-30' must be a",
+        ),
         (
             LEAST.replace("[shop.r", "private_networks = ['10.0.0.1/8']\n[shop.r", 1),
             "shop.private_networks: '10.0.0.1/8' is no network",

@@ -1,16 +1,23 @@
 """Partners are named in one setting, and what they are used with in settings of their own."""
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qsl
 
 import pytest
 
-from indexer.core.profile import PartnerSecrets
+from api.proxy import problem_of
+from indexer.core import profile_reader
+from indexer.core.partner_answer import PartnerFailed, Trouble, judge
+from indexer.core.partner_request import ask
+from indexer.core.profile import Method, PartnerSecrets, Route
 from indexer.errors import ConfigError
 from indexer.settings import Settings, may_hold_secret, unknown_variables
 
 
+PAGE: Final = (Path(__file__).parents[2] / "docs/partner-proxy.md").read_text()
 ID: Final = "abcDEF123456"
 SECRET: Final = "x8f7G6h5j4K3"
 AMADEUS: Final = {
@@ -227,3 +234,45 @@ def test_a_variable_of_a_partner_is_known_and_a_misspelt_one_is_not() -> None:
     assert may_hold_secret("AXIOM_UPSTREAM_A_KEY")
     assert may_hold_secret("AXIOM_UPSTREAM_A_B_CLIENT_SECRET")
     assert not may_hold_secret("AXIOM_UPSTREAM_A_BASE_URL")
+
+
+def test_the_profiles_in_the_documents_are_some_and_do_what_is_said(tmp_path: Path) -> None:
+    weather_text, rates_text = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    [variables] = re.findall(r"```sh\n(AXIOM_UPSTREAMS=/.*?)```", PAGE, re.DOTALL)
+    lines = [line.partition("#")[0].strip().partition("=") for line in variables.splitlines()]
+    environment = {name: value for name, _, value in lines} | {
+        "AXIOM_UPSTREAMS": str(tmp_path / "weather.toml"),
+        "AXIOM_UPSTREAM_WEATHER_KEY": "k3y-of-weather",
+    }
+    (tmp_path / "weather.toml").write_text(weather_text)
+    settings = Settings.from_env(environment, None)
+    [rates] = profile_reader.read(rates_text, "docs")
+
+    [weather] = settings.upstreams
+    assert unknown_variables(environment) == ()
+    assert (rates.auth.header, rates.auth.scheme) == ("X-Api-Key", "")
+    forecast = weather.routes["forecast"]
+    [asked] = re.findall(r"# GET /api/proxy/weather/forecast\?(\S+)", PAGE)
+    assert f"`GET {ask(weather, forecast, parse_qsl(asked), None).url}`" in PAGE
+    [shown] = re.findall(r"frontend sees `(\{.*?\})`", PAGE)
+    answered = shown.replace('"Cairo"', '"Cairo","id":7').encode()
+    assert judge(forecast, 200, answered).body.decode() == shown
+
+
+def test_the_documents_name_all_that_a_profile_may_say() -> None:
+    tables = (
+        profile_reader._ProfileTable,
+        profile_reader._RouteTable,
+        profile_reader._FieldTable,
+    )
+    keys = {name for table in tables for name in table.__struct_fields__} - {"auth", "routes"}
+    keys |= {f"auth.{name}" for name in profile_reader._AuthTable.__struct_fields__}
+
+    assert {key for key in keys if f"`{key}`" not in PAGE} == set()
+
+
+def test_the_documents_name_every_problem_that_a_frontend_may_be_told() -> None:
+    route = Route(name="a", method=Method.GET, path="/a")
+    codes = {problem_of(PartnerFailed(trouble, ""), route).code for trouble in Trouble}
+
+    assert {code for code in codes if f"`{code}`" not in PAGE} == set()

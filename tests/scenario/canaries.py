@@ -26,6 +26,7 @@ from tests.chain import key
 from tests.ports import free_port
 from tests.rates import UNLIMITED
 from tests.servers import fake_paymob
+from tests.servers.fake_amadeus import FakeAmadeus
 from tests.servers.fake_helius import FakeHelius
 from tests.servers.fake_paymob import FakePaymob
 from tests.servers.fake_rpc import FakeNode
@@ -41,6 +42,8 @@ WS_KEY = "canary4ws-query"
 HELIUS_OLD, HELIUS_NEW = "canary4helius-echo-old", "Bearer/canary4helius-echo-new"
 QUICKNODE_OLD, QUICKNODE_NEW = "canary4quicknode-old", "canary4quicknode-new"
 HELIUS_API_KEY = "canary4helius-api-key"
+REDIS_PASSWORD = "canary4redis-password"
+PARTNER_ID, PARTNER_SECRET = "canary4partner-id", "canary4partner-secret"
 SIGNING_KEY = "canary4signing-key-of-32-characters-and-more"
 PAN = "5123456789012346"
 GROUPED_PAN = "4111 1111 1111 1111"
@@ -54,11 +57,22 @@ CUSTOMER = {
 STRANGE_KEY = "axk_canary4stranger"
 STRANGE = "canary4stranger-of-all-doors"
 
+PROFILE: Final = """
+[partner]
+base_url = "PARTNER"
+private_networks = ["127.0.0.0/8"]
+auth = { kind = "oauth2", token_path = "/v1/security/oauth2/token" }
+[partner.routes.location]
+path = "/v1/reference-data/locations/{id}"
+fields.id = { where = "path" }
+response = ["data"]
+"""
+
 #: Of these not even a part may be seen anywhere.
 CONFIGURED: Final = (
     RPC_IN_PATH, RPC_IN_QUERY, RPC_USER, WS_KEY, HELIUS_OLD, HELIUS_NEW, QUICKNODE_OLD,
     QUICKNODE_NEW, HELIUS_API_KEY, SIGNING_KEY, fake_paymob.SECRET_KEY, fake_paymob.API_KEY,
-    fake_paymob.HMAC_SECRET,
+    fake_paymob.HMAC_SECRET, REDIS_PASSWORD, PARTNER_ID, PARTNER_SECRET,
 )  # fmt: skip
 
 
@@ -76,6 +90,7 @@ class Cage:
     node: FakeNode
     helius: FakeHelius
     paymob: FakePaymob
+    partner: FakeAmadeus
     shop: Receiver
     session: aiohttp.ClientSession
     environment: Mapping[str, str]
@@ -92,6 +107,10 @@ class Cage:
             enter = stack.enter_async_context
             node, helius = await enter(FakeNode()), await enter(FakeHelius(HELIUS_API_KEY))
             paymob, shop = await enter(FakePaymob()), await enter(Receiver())
+            partner = await enter(FakeAmadeus())
+            partner.client_id, partner.client_secret = PARTNER_ID, PARTNER_SECRET
+            profile = folder / "partner.toml"
+            profile.write_text(PROFILE.replace("PARTNER", partner.url))
             helius.add("hook", [key("nobody")], authHeader=HELIUS_OLD)
             port = free_port()
             environment = {
@@ -110,6 +129,10 @@ class Cage:
                 "AXIOM_HELIUS_API_URL": helius.url,
                 "AXIOM_WEBHOOK_SIGNING_KEYS": SIGNING_KEY,
                 "AXIOM_WEBHOOK_PRIVATE_NETWORKS": "127.0.0.0/8",
+                "AXIOM_REDIS_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{free_port()}/0",
+                "AXIOM_UPSTREAMS": str(profile),
+                "AXIOM_UPSTREAM_PARTNER_CLIENT_ID": PARTNER_ID,
+                "AXIOM_UPSTREAM_PARTNER_CLIENT_SECRET": PARTNER_SECRET,
                 "AXIOM_LOG_LEVEL": "debug",
                 "AXIOM_LOG_FORMAT": "json",
                 "AXIOM_PORT": str(port),
@@ -119,7 +142,7 @@ class Cage:
             database = await open_database(environment["AXIOM_DATABASE_URL"])
             try:
                 await migrate.migrate(database)
-                scopes = frozenset({"payments:read", "payments:write", "webhooks", "ops"})
+                scopes = frozenset({"payments:read", "payments:write", "webhooks", "ops", "proxy"})
                 await api_keys.create(
                     database, "merchant", scopes, key=api_key, id="key_1", now=1_790_000_000
                 )
@@ -127,7 +150,7 @@ class Cage:
                 await database.close()
             session = await enter(aiohttp.ClientSession(f"http://127.0.0.1:{port}"))
             merchant = {"Authorization": f"Bearer {api_key}"}
-            cage = cls(folder, node, helius, paymob, shop, session, environment, merchant)
+            cage = cls(folder, node, helius, paymob, partner, shop, session, environment, merchant)
             cage.secrets |= {*CONFIGURED, api_key, STRANGE_KEY, STRANGE, PAN, GROUPED_PAN}
             cage.secrets |= set(CUSTOMER.values())
             yield cage

@@ -21,7 +21,7 @@ from tests.api.knocking import quicknode_headers
 from tests.chain import key
 from tests.scenario import canaries
 from tests.scenario.canaries import PATIENCE_S, Cage, echo, echoes
-from tests.servers import fake_helius
+from tests.servers import fake_amadeus, fake_helius
 from tests.servers.fake_paymob import FakeCallback
 from tests.servers.fake_rpc import FakeNode
 from tests.servers.faults import hang_up, http, rpc_error
@@ -43,6 +43,7 @@ async def test_no_canary_is_ever_heard(tmp_path: Path) -> None:
             await customers_pay_by_card(cage)
             await providers_tell(cage)
             await strangers_knock(cage)
+            await a_frontend_asks_a_partner(cage)
             await receivers_answer_in_every_way(cage, endpoint)
             await asyncio.gather(everything_has_ended(cage, endpoint), commands_fail(cage))
             await everything_is_shown(cage, endpoint)
@@ -187,6 +188,19 @@ async def say(cage: Cage, raw: bytes) -> None:
     writer.close()
 
 
+async def a_frontend_asks_a_partner(cage: Cage) -> None:
+    """Who answers well, and who repeats in every way what he was sent."""
+    path = "/api/proxy/partner/location?id="
+    assert (await cage.ask("GET", f"{path}CAI"))[0] == 200
+    for status in (400, 401, 404, 429, 500):
+        said = f"{canaries.PARTNER_ID} {canaries.PARTNER_SECRET} {cage.partner.tokens[-1]}"
+        repeats = fake_amadeus.problem(status, said, said, X_Said=said)
+        cage.partner.fail("location", repeats, times=3)
+        assert (await cage.ask("GET", f"{path}N{status}"))[0] >= 400
+        cage.partner.heal()
+    cage.secrets |= set(cage.partner.tokens)
+
+
 async def receivers_answer_in_every_way(cage: Cage, endpoint: str) -> None:
     shop, count = cage.shop, len(cage.shop.posts)
     location = Answer(status=302, headers={"Location": f"http://169.254.169.254/{shop.url}"})
@@ -281,6 +295,7 @@ def assert_everybody_was_asked(cage: Cage) -> None:
     requests = [call.request for call in cage.node.calls if call.request is not None]
     assert any(canaries.RPC_IN_PATH in str(request.rel_url) for request in requests)
     assert any(canaries.RPC_IN_QUERY in str(request.rel_url) for request in requests)
+    assert cage.partner.count("token") >= 1
     assert any(canaries.HELIUS_API_KEY in call.query for call in cage.helius.calls)
     names = {call.method for call in cage.paymob.calls}
     assert names == {"intention", "token", "inquiry", "transaction"}

@@ -22,6 +22,7 @@ TESTED_ELSEWHERE = {
     "indexer/__main__.py": "tests/indexer/cli",
     "indexer/core/types.py": "tests/core/test_settle.py",
     "indexer/core/payment.py": "tests/core/test_settle.py",
+    "indexer/core/profile.py": "tests/core/test_profile_reader.py",
     "indexer/core/transaction.py": "tests/core/test_decode.py",
     "indexer/core/verdict.py": "tests/core/test_verify.py",
     "api/calls.py": "tests/api/test_routes.py",

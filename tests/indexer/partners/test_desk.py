@@ -121,13 +121,13 @@ async def test_each_partner_has_a_road_of_its_own() -> None:
         )
         async with partners:
             assert set(partners.profiles) == {"one", "two"}
-            two.fail("location", says(200, b'{"data":"of two"}'))
+            two.fail("location", says(200, b'{"data":{"name":"of two"}}'))
             shown = [
                 (await Caller(partners, profile, None).call("location", id="ALEI")).body
                 for profile in (first, second)
             ]
         assert b"LEI" in shown[0]
-        assert shown[1] == b'{"data":"of two"}'
+        assert shown[1] == b'{"data":{"name":"of two"}}'
         assert two.last("location").headers["Authorization"] == "Bearer k3y"
 
 
