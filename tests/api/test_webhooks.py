@@ -304,8 +304,9 @@ async def test_what_was_turned_away_is_written_down_before_the_server_ends(tmp_p
 async def test_a_strangers_body_is_not_read_at_the_door_of_helius(guarded_api: Api) -> None:
     reading, writing = await asyncio.open_connection("127.0.0.1", guarded_api.port)
     writing.write(
-        b"POST /api/webhooks/helius HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Authorization: guess\r\nContent-Length: 1000000\r\n\r\n["
+        b"POST /api/webhooks/helius HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nAuthorization: guess\r\n"
+        b"Content-Length: 1000000\r\n\r\n["
     )
 
     async with asyncio.timeout(30):

@@ -32,7 +32,8 @@ headers = { X-HTTP-Method-Override = "GET" }
 cache_s = 60
 [shop.routes.find.fields]
 id = { where = "path" }
-q = { upstream_name = "query", most = 40 }
+q = { upstream_name = "query", least = 1, most = 40 }
+word = { least = 2, most = 3 }
 "page[limit]" = { type = "integer", least = 1, most = 50, default = 10 }
 price = { type = "number", least = 0.5 }
 day = { type = "date" }
@@ -151,6 +152,29 @@ def test_a_default_stands_in_for_what_is_not_given() -> None:
     assert find("page[limit]", "20").url.endswith("?page%5Blimit%5D=20")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("page[limit]", "1"),
+        ("page[limit]", "50"),
+        ("price", "0.5"),
+        ("price", "999999999999999.999999999999999"),
+        ("word", "ab"),
+        ("word", "abc"),
+        ("word", "\u00e4\U0001f4a3"),
+        ("q", "x" * 40),
+        ("day", "2028-02-29"),
+        ("sort", "down"),
+        ("fresh", "false"),
+    ],
+)
+def test_bounds_are_within(name: str, value: str) -> None:
+    upstream = SHOP.routes["find"].fields[name].upstream_name
+    query = dict(parse_qsl(urlsplit(find(name, value).url).query))
+
+    assert query[upstream] == value
+
+
 # ------------------------------------------------------------------------------ what is refused
 
 
@@ -170,6 +194,8 @@ def test_a_default_stands_in_for_what_is_not_given() -> None:
         ("id", "x" * 65, "letters"),
         ("id", "\uff17", "letters"),
         ("q", "", "is empty"),
+        ("word", "a", "2 characters at the least"),
+        ("word", "abcd", "4 characters"),
         ("q", "x" * 41, "41 characters"),
         ("q", "a\r\nHost: evil.example", "one line"),
         ("q", "a\0", "one line"),
