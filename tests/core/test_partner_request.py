@@ -306,8 +306,8 @@ def test_a_header_is_one_line_of_ascii(value: str) -> None:
 
 
 def test_a_header_without_a_pattern_is_ascii_all_the_same() -> None:
-    fields = SHOP.routes["find"].fields
-    fields = fields | {"Accept-Language": replace(fields["Accept-Language"], pattern=None)}
+    fields = dict(SHOP.routes["find"].fields)
+    fields["Accept-Language"] = replace(fields["Accept-Language"], pattern=None)
     shop = replace(SHOP, routes={"find": replace(SHOP.routes["find"], fields=fields)})
 
     for value in ("dé", " de", "de ", "\x7f"):

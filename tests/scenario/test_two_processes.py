@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import aiohttp
@@ -16,9 +15,7 @@ from indexer.demo.wallet import Wallet
 from tests.ports import free_port
 from tests.rates import UNLIMITED
 from tests.scenario.deployment import PATIENCE_S
-
-
-AXIOMPAY = Path(sys.executable).with_name("axiompay")
+from tests.scenario.serving import AXIOMPAY, axiompay
 
 
 @pytest.fixture
@@ -31,18 +28,6 @@ def environment(surfnet: Surfnet, tmp_path: Path) -> dict[str, str]:
         "AXIOM_PORT": str(free_port()),
         "AXIOM_RATE_LIMIT": str(UNLIMITED),
     }
-
-
-def axiompay(environment: dict[str, str], *arguments: str) -> str:
-    """What a command prints; fails the test when it fails."""
-    return subprocess.run(
-        [AXIOMPAY, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE_S,
-    ).stdout.strip()
 
 
 async def test_a_stream_of_one_process_tells_what_the_other_settled(

@@ -127,6 +127,7 @@ async def test_a_partner_with_a_key_or_none_is_asked_without_a_token(
 
 async def test_what_the_partner_was_shown_of_us_is_not_repeated_to_a_frontend() -> None:
     async with FakeAmadeus() as fake, caller(fake) as it:
+        it.change("location", response=("data",))
         await it.call("location", id="A0")
         [token] = fake.tokens
         for number, secret in enumerate((token, CLIENT_SECRET)):

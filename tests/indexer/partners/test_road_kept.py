@@ -159,6 +159,7 @@ async def test_what_lies_in_redis_and_is_no_answer_is_asked_over(
 
 async def test_a_long_answer_comes_whole() -> None:
     async with FakeAmadeus() as fake, caller(fake) as it:
+        it.change("location", response=("data",))
         body = json.dumps({"data": ["x" * 100] * 5_000}).encode()
         fake.fail("location", says(200, body))
         assert len(body) > module.LONG_BYTES
@@ -168,6 +169,7 @@ async def test_a_long_answer_comes_whole() -> None:
 
 async def test_an_answer_that_is_too_long_to_be_kept_is_not_said_to_be() -> None:
     async with FakeAmadeus() as fake, caller(fake) as it:
+        it.change("location", response=("data",))
         length = VALUE_BYTES_MAX - len(b'{}\n{"data":""}')
         for number, (more, status) in enumerate([(0, "fwd=uri-miss; stored"), (1, "fwd=uri-miss")]):
             fake.fail("location", oversized(length + more))
