@@ -14,9 +14,12 @@ from api.sockets import listen
 from tests.api.running import Api, running
 
 
-async def test_the_applications_loop_keeps_its_signal_handlers(api: Api) -> None:
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert (await api.get("/livez"))[0] == 200
+async def test_the_applications_loop_keeps_its_signal_handlers(tmp_path: Path) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    async with running(tmp_path) as api:
+        assert (await api.get("/livez"))[0] == 200
+        assert [signal.getsignal(number) for number in numbers] == before
 
 
 async def test_it_serves_until_it_is_stopped(api: Api) -> None:
