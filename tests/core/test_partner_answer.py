@@ -285,7 +285,11 @@ def test_a_refusal_that_cannot_be_read_has_no_complaints(body: bytes) -> None:
 
 NAMES: Final = st.sampled_from(["a", "b", "c", "data", "errors", "title", "detail", "source"])
 JSONS: Final = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
     max_leaves=12,
 )
