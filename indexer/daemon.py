@@ -35,7 +35,7 @@ from indexer.sources.paymob_wire import Account as CardAccount
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc
 from store import deployment, migrate
-from store.database import Database, open_database
+from store.database import Database, open_configured
 from store.limiter import Limiter
 from store.shared import Shared
 
@@ -77,7 +77,7 @@ async def run(
         StoreBroken: the database file is damaged, at the start or while it runs.
     """
     async with AsyncExitStack() as stack:
-        common = await _open(settings, clock, stack, migrates=indexer and api)
+        common = await _open(settings, clock, stack, migrates=indexer and api, replicas=not indexer)
         tasks: Tasks = {}
         if indexer:
             tasks |= (await _indexer(common)).tasks()
@@ -110,9 +110,9 @@ class _Common:
 
 
 async def _open(
-    settings: Settings, clock: Clock, stack: AsyncExitStack, *, migrates: bool
+    settings: Settings, clock: Clock, stack: AsyncExitStack, *, migrates: bool, replicas: bool
 ) -> _Common:
-    database = await open_database(settings.database_url, thorough=True)
+    database = await open_configured(settings, replicas=replicas, thorough=True)
     stack.push_async_callback(database.close)
     if migrates:
         await migrate.migrate(database)

@@ -16,7 +16,7 @@ from indexer.core.standard_webhooks import SigningKey, signing_key
 from indexer.errors import ConfigError
 from indexer.log import hide
 from indexer.settings import Settings
-from store.database import path_of
+from store.database import is_file, path_of
 
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,8 @@ def load(settings: Settings) -> tuple[SigningKey, ...]:
     """
     if settings.webhook_signing_keys:
         return tuple(map(signing_key, settings.webhook_signing_keys))
+    if not is_file(settings.database_url):
+        raise ConfigError((f"{_SETTING} must be set where the database is a server",))
     database = path_of(settings.database_url)
     path = database.with_name(f"{database.name}.key")
     try:

@@ -46,6 +46,9 @@ _ALIKE_MAX: Final = 2
 _REDIS_QUERY: Final = frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _REDIS_DATABASE: Final = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
 
+_SERVER_SCHEMES: Final = ("libsql", "https", "http")
+_TOKEN: Final = re.compile(r"[!-~]{8,4096}", re.ASCII)
+
 #: How a machine calls itself.
 THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -245,11 +248,38 @@ def tokens(text: str) -> dict[str, str | None]:
     return found
 
 
-def sqlite_url(text: str) -> str:
-    """`sqlite:///` and a path."""
+def database_url(text: str) -> str:
+    """`sqlite:///` and a path, or a libSQL server."""
     scheme, _, path = text.partition("://")
+    if scheme in _SERVER_SCHEMES:
+        return _server_url(text)
     if scheme != "sqlite" or not path.startswith("/") or path in {"/", "//"}:
-        raise ValueError("must be sqlite:///relative/path.db or sqlite:////absolute/path.db")
+        raise ValueError(
+            "must be sqlite:///relative/path.db or sqlite:////absolute/path.db, "
+            "or a libSQL server: libsql://host, https://host, http://host:port"
+        )
+    return text
+
+
+def server_urls(text: str) -> tuple[str, ...]:
+    """A comma list of libSQL servers."""
+    return _distinct([_server_url(item) for item in _items(text)])
+
+
+def _server_url(text: str) -> str:
+    problem = _url_problem(text, _SERVER_SCHEMES)
+    parts = urlsplit(text) if problem is None else SplitResult("", "", "", "", "")
+    if problem is None and (parts.query or parts.fragment or "@" in parts.netloc):
+        problem = "must be no more than a host and a path: AXIOM_DATABASE_TOKEN holds the token"
+    if problem:
+        raise ValueError(f"the URL {problem}")
+    return text.rstrip("/")
+
+
+def token(text: str) -> str:
+    """What proves to a server who we are: printable, without spaces."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("must be 8 to 4096 printable characters without spaces")
     return text
 
 

@@ -40,9 +40,19 @@ class Settings:
     """What this process was told to do. Its `repr` shows no key."""
 
     database_url: str = "sqlite:///axiom.db"
-    """Where payments are kept: `sqlite:///` and a path, absolute with a fourth slash.
+    """Where payments are kept: `sqlite:///` and a path, absolute with a fourth slash; or the
+    primary of a libSQL server, `libsql://`, `https://` or `http://` and its host.
 
     Default: a file in the working directory, so that a first start needs nothing.
+    """
+
+    database_token: str | None = None
+    """What a libSQL server is asked with, such as a JWT. Default none."""
+
+    database_replica_urls: tuple[str, ...] = ()
+    """Replicas of the libSQL server that the API reads from; commas between.
+
+    Default none: then the primary answers reads too.
     """
 
     rpc_urls: tuple[str, ...] = ("http://127.0.0.1:8899",)
@@ -354,7 +364,9 @@ class Settings:
 
 
 PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
-    "database_url": parsers.sqlite_url,
+    "database_url": parsers.database_url,
+    "database_token": parsers.token,
+    "database_replica_urls": parsers.server_urls,
     "rpc_urls": parsers.urls("http", "https"),
     "ws_urls": parsers.urls("ws", "wss"),
     "verify_quorum": parsers.integer(1, parsers.ITEMS_MAX),
@@ -399,6 +411,7 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
 #: Fields whose value may carry a key, and that may therefore be read from a file.
 SECRETS: Final = frozenset(
     {
+        "database_token",
         "rpc_urls",
         "ws_urls",
         "helius_webhook_secrets",
@@ -481,12 +494,29 @@ def _contradictions(values: Mapping[str, Any], faulty: Collection[str]) -> list[
         except ValueError as error:
             problems.append(f"{PREFIX}RPC_URLS: {error}")
     problems += _halves(values, faulty)
+    problems += _of_server(values, faulty)
     watch_key = values.get("watch_key")
     if watch_key is not None and watch_key == values.get("recipient"):
         problems.append(
             f"{PREFIX}WATCH_KEY: must not be the recipient, whose own business it would find"
         )
     return problems
+
+
+def _of_server(values: Mapping[str, Any], faulty: Collection[str]) -> list[str]:
+    """What must and must not be set where the database is a server, or a file."""
+    if "database_url" in faulty:
+        return []
+    if values.get("database_url", Settings().database_url).startswith("sqlite:"):
+        return [
+            f"{PREFIX}{name.upper()}: is for a libSQL server, and {PREFIX}DATABASE_URL is a file"
+            for name in ("database_token", "database_replica_urls")
+            if name in values
+        ]
+    if "webhook_signing_keys" in values or "webhook_signing_keys" in faulty:
+        return []
+    problem = "there is no folder beside it to keep a key in that all processes read"
+    return [f"{PREFIX}WEBHOOK_SIGNING_KEYS: must be set where the database is a server: {problem}"]
 
 
 def _halves(values: Mapping[str, Any], faulty: Collection[str]) -> list[str]:

@@ -7,9 +7,11 @@ CREATE TABLE api_keys (
     scopes     TEXT NOT NULL CHECK (json_valid(scopes)),
     created_at INTEGER NOT NULL,
     revoked_at INTEGER                   -- NULL: valid
-, expires_at INTEGER, rate TEXT) STRICT, WITHOUT ROWID;
+, expires_at INTEGER, rate TEXT, watch_key TEXT REFERENCES watch_keys (key)) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX api_keys_by_name ON api_keys (name) WHERE revoked_at IS NULL;
+
+CREATE INDEX api_keys_by_watch_key ON api_keys (watch_key) WHERE watch_key IS NOT NULL;
 
 CREATE TABLE card_checks (
     payment_id TEXT PRIMARY KEY REFERENCES payments (id),
@@ -218,10 +220,12 @@ CREATE INDEX gaps_by_age ON gaps (opened_at);
 CREATE INDEX gaps_open ON gaps (key, last_slot) WHERE closed_at IS NULL;
 
 CREATE TABLE health (
-    component  TEXT PRIMARY KEY,
+    instance   TEXT NOT NULL,            -- instances.id
+    component  TEXT NOT NULL,
     problem    TEXT,                     -- NULL: well
     since      INTEGER NOT NULL,         -- when `problem` last changed
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (component, instance)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE idempotency_keys (
@@ -250,13 +254,36 @@ CREATE TABLE idempotency_leases (
 
 CREATE INDEX idempotency_leases_by_end ON idempotency_leases (until);
 
+CREATE TABLE instances (
+    id         TEXT PRIMARY KEY,         -- names one start of one process: host, process, time
+    role       TEXT NOT NULL CHECK (role IN ('indexer', 'api', 'both')),
+    version    TEXT NOT NULL,            -- of the release that it runs
+    started_at INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL          -- unix seconds, by its own clock; an old one: it is gone
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE leases (
+    name     TEXT PRIMARY KEY,           -- of the work
+    holder   TEXT NOT NULL,              -- instances.id
+    token    INTEGER NOT NULL CHECK (token > 0),
+    until_ms INTEGER NOT NULL            -- unix milliseconds, after which anybody may take it
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER leases_change_hands_with_a_token
+BEFORE UPDATE ON leases
+WHEN NEW.token < OLD.token OR (NEW.holder <> OLD.holder AND NEW.token = OLD.token)
+BEGIN
+    SELECT RAISE(ABORT, 'a lease changes hands with a higher token');
+END;
+
 CREATE TABLE measures (
+    instance   TEXT NOT NULL,            -- instances.id
     name       TEXT NOT NULL,
     labels     TEXT NOT NULL CHECK (json_valid(labels)),  -- JSON object, keys sorted
     kind       TEXT NOT NULL CHECK (kind IN ('counter', 'gauge')),
     value      TEXT NOT NULL,            -- a decimal number
     updated_at INTEGER NOT NULL,
-    PRIMARY KEY (name, labels)
+    PRIMARY KEY (name, labels, instance)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE payment_metadata (
@@ -473,6 +500,24 @@ CREATE TABLE verdicts (
 
 CREATE INDEX verdicts_by_payment ON verdicts (payment_id, slot);
 
+CREATE TABLE watch_keys (
+    key        TEXT PRIMARY KEY CHECK (length(key) BETWEEN 32 AND 44),
+    name       TEXT NOT NULL,            -- for people; free again once the key is retired
+    -- shared: for whom no other is meant. reserved: for the API keys that name it.
+    purpose    TEXT NOT NULL CHECK (purpose IN ('shared', 'reserved')),
+    created_at INTEGER NOT NULL,
+    retired_at INTEGER                   -- no new payment gets it; NULL: in use
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX watch_keys_by_name ON watch_keys (name) WHERE retired_at IS NULL;
+
+CREATE TRIGGER watch_keys_retire_once
+BEFORE UPDATE ON watch_keys
+WHEN OLD.retired_at IS NOT NULL OR NEW.key <> OLD.key
+BEGIN
+    SELECT RAISE(ABORT, 'a watch key that was retired stays so');
+END;
+
 CREATE TABLE webhook_attempts (
     delivery_id INTEGER NOT NULL REFERENCES webhook_deliveries (id) ON DELETE CASCADE,
     number      INTEGER NOT NULL CHECK (number >= 1),  -- over the delivery's whole life
@@ -584,3 +629,11 @@ BEFORE UPDATE OF id, source, kind, dedupe_key, nonce, body, headers, received_at
 BEGIN
     SELECT RAISE(ABORT, 'what came in never changes');
 END;
+
+CREATE TABLE writes (
+    writer TEXT NOT NULL,                -- random, one for each writer
+    number INTEGER NOT NULL,             -- of the batch, counted by its writer
+    state  TEXT NOT NULL CHECK (state IN ('applied', 'abandoned')),
+    at     INTEGER NOT NULL DEFAULT (unixepoch()),
+    PRIMARY KEY (writer, number)
+) STRICT, WITHOUT ROWID;

@@ -11,12 +11,25 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from indexer.errors import ConfigError, StoreBroken, StoreUnavailable
+from indexer.settings import Settings
 from store.connection import Parameter, Rows, Statement, connect
+from store.libsql import Server
+from store.libsql_readers import LibsqlReaders
+from store.libsql_writer import LibsqlWriter
 from store.readers import Readers
 from store.writer import Writer
 
 
-__all__ = ["Database", "Parameter", "Rows", "Statement", "open_database", "path_of"]
+__all__ = [
+    "Database",
+    "Parameter",
+    "Rows",
+    "Statement",
+    "is_file",
+    "open_configured",
+    "open_database",
+    "path_of",
+]
 
 #: Threads that read, beside the one that writes. Two keep a long list from delaying a lookup.
 READERS: Final = 2
@@ -48,7 +61,10 @@ class Reading(Protocol):
 
 
 class Database:
-    """One SQLite file: one writer, several readers. Belongs to the loop it was opened in."""
+    """A SQLite file or a libSQL server: one writer, several readers.
+
+    Belongs to the loop it was opened in.
+    """
 
     def __init__(self, writer: Writing, readers: Reading) -> None:
         self._writer = writer
@@ -103,13 +119,47 @@ class Database:
         await self._writer.close()
 
 
-async def open_database(url: str, *, readers: int = READERS, thorough: bool = False) -> Database:
-    """Opens the file, or creates it; does not migrate it.
+def is_file(url: str) -> bool:
+    """Whether the database is a file of this machine; otherwise it is a server."""
+    return url.startswith("sqlite:")
+
+
+async def open_configured(
+    settings: Settings, *, replicas: bool = False, thorough: bool = False
+) -> Database:
+    """Opens the database that is configured; see `open_database`.
 
     Args:
-        url: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.
-        readers: how many batches may be read at once.
+        settings: what was configured.
+        replicas: reads go to the replicas, if there are any: for those who only serve what is
+            stored.
+        thorough: a file is examined before.
+    """
+    return await open_database(
+        settings.database_url,
+        thorough=thorough,
+        token=settings.database_token,
+        replica_urls=settings.database_replica_urls if replicas else (),
+    )
+
+
+async def open_database(
+    url: str,
+    *,
+    readers: int = READERS,
+    thorough: bool = False,
+    token: str | None = None,
+    replica_urls: Sequence[str] = (),
+) -> Database:
+    """Opens the file, or creates it, or prepares to ask the server; does not migrate it.
+
+    Args:
+        url: `sqlite:///relative/path.db`, `sqlite:////absolute/path.db`, or that of a libSQL
+            server: `libsql://`, `https://`, `http://`.
+        readers: how many batches may be read from a file at once.
         thorough: the whole file is examined before, unless it is very large.
+        token: what a server is asked with; None: nothing.
+        replica_urls: servers that answer reads in the place of that one.
 
     Raises:
         ConfigError: the URL is none of these; there is no such folder; the SQLite library is
@@ -117,7 +167,12 @@ async def open_database(url: str, *, readers: int = READERS, thorough: bool = Fa
         StoreBroken: the file is damaged, cut off, or no database.
         StoreUnavailable: the file cannot be opened or written.
     """
-    path = str(path_of(url))
+    if is_file(url):
+        return await _open_file(str(path_of(url)), readers=readers, thorough=thorough)
+    return await _open_server(url, token, replica_urls)
+
+
+async def _open_file(path: str, *, readers: int, thorough: bool) -> Database:
     # The writer first: it makes the file, and the log that read-only connections need.
     writer = await asyncio.to_thread(connect, path, read_only=False, thorough=thorough)
     opened = []
@@ -129,6 +184,13 @@ async def open_database(url: str, *, readers: int = READERS, thorough: bool = Fa
             connection.close()
         raise
     return Database(Writer(writer), Readers(opened))
+
+
+async def _open_server(url: str, token: str | None, replica_urls: Sequence[str]) -> Database:
+    primary = await Server(url, token).__aenter__()
+    replicas = [await Server(each, token).__aenter__() for each in replica_urls]
+    writer = LibsqlWriter(primary)
+    return Database(writer, LibsqlReaders(primary, replicas, writer))
 
 
 def path_of(url: str) -> Path:

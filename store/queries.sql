@@ -110,9 +110,11 @@ LIMIT ?3;
 -- -------------------------------------------------------- payments: what the chain is searched for
 
 -- name: watch_keys
--- Watch keys of payments for which money may still count; more than one after a rotation. Leaps
--- from key to key along the named indexes, because there are many payments and few keys; left to
--- itself, SQLite would look at every expired payment.
+-- Watch keys in use, those of payments for which money may still count, and those with slots in
+-- which something may have been missed. Of expired payments it is the key's own frontier that says
+-- whether money may count, by block time; ?1 only bounds how far back is looked, ?2 is for nodes
+-- that list a transaction late. Leaps from key to key along the named indexes, because there are
+-- many payments and few keys; left to itself, SQLite would look at every expired payment.
 WITH RECURSIVE
     open(key) AS (
         SELECT ''
@@ -134,12 +136,19 @@ WITH RECURSIVE
         )
         FROM expired WHERE expired.key IS NOT NULL
     )
+SELECT key FROM watch_keys
+WHERE retired_at IS NULL
+   OR EXISTS (SELECT 1 FROM gaps WHERE key = watch_keys.key AND closed_at IS NULL)
+UNION
 SELECT key FROM open WHERE key > ''
 UNION
 SELECT key FROM expired
-WHERE key > '' AND EXISTS (
-    SELECT 1 FROM payments
-    WHERE status = 'expired' AND watch_key = expired.key AND expires_at + grace_s >= ?1
+WHERE key > '' AND max(?1, coalesce(
+    (SELECT block_time FROM cursors WHERE key = expired.key) - ?2, 0
+)) <= (
+    SELECT expires_at + grace_s FROM payments INDEXED BY payments_in_grace
+    WHERE status = 'expired' AND watch_key = expired.key
+    ORDER BY expires_at + grace_s DESC LIMIT 1
 );
 
 -- name: foreign_references
@@ -206,9 +215,11 @@ GROUP BY key ORDER BY key LIMIT ?3;
 
 -- name: keys_worth_a_look
 -- Those of a JSON list of keys that a transaction may name because it pays somebody here: watch
--- keys, references and destinations of payments for which money may still count.
+-- keys in use; watch keys, references and destinations of payments for which money may still count.
 SELECT value FROM json_each(?1) AS named
 WHERE EXISTS (
+    SELECT 1 FROM watch_keys WHERE key = named.value AND retired_at IS NULL
+) OR EXISTS (
     SELECT 1 FROM payments INDEXED BY payments_open
     WHERE status IN ('pending', 'processing') AND watch_key = named.value
 ) OR EXISTS (
@@ -916,8 +927,13 @@ SELECT name, labels, kind, value FROM measures WHERE updated_at >= ? ORDER BY na
 -- ----------------------------------- api_keys and idempotency: who calls, and what was answered
 
 -- name: api_key_insert
-INSERT INTO api_keys (id, name, hash, scopes, created_at, expires_at, rate)
-VALUES (?, ?, ?, ?, ?, ?, ?);
+-- Not without the watch key that is meant for it (?8, by its name), where one is.
+INSERT INTO api_keys (id, name, hash, scopes, created_at, expires_at, rate, watch_key)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, meant.key
+FROM (SELECT 1) LEFT JOIN watch_keys AS meant
+    ON meant.name = ?8 AND meant.purpose = 'reserved' AND meant.retired_at IS NULL
+WHERE ?8 IS NULL OR meant.key IS NOT NULL
+RETURNING watch_key;
 
 -- name: api_key_free_name
 -- A key that has ended by itself keeps nobody from its name.
@@ -925,11 +941,11 @@ UPDATE api_keys SET revoked_at = expires_at
 WHERE name = ?1 AND revoked_at IS NULL AND expires_at <= ?2;
 
 -- name: api_key_by_hash
-SELECT id, name, scopes, created_at, revoked_at, expires_at, rate FROM api_keys
+SELECT id, name, scopes, created_at, revoked_at, expires_at, rate, watch_key FROM api_keys
 WHERE hash = ?1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2);
 
 -- name: api_keys_all
-SELECT id, name, scopes, created_at, revoked_at, expires_at, rate FROM api_keys
+SELECT id, name, scopes, created_at, revoked_at, expires_at, rate, watch_key FROM api_keys
 ORDER BY created_at, name;
 
 -- name: api_key_revoke
@@ -1003,6 +1019,81 @@ SELECT value FROM deployment WHERE name = ?;
 
 -- name: deployment_put
 INSERT INTO deployment (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING;
+
+
+-- ------------------------------------------- watch_keys: what stands beside a payment's reference
+
+-- name: watch_key_take_in
+-- The configured one, unless it is known; also one that was retired stays as it is.
+INSERT INTO watch_keys (key, name, purpose, created_at)
+SELECT ?1, ?2, 'shared', ?3 WHERE NOT EXISTS (SELECT 1 FROM watch_keys WHERE key = ?1);
+
+-- name: watch_key_make_first
+-- Where no payment could get one otherwise.
+INSERT INTO watch_keys (key, name, purpose, created_at)
+SELECT ?1, ?2, 'shared', ?3
+WHERE NOT EXISTS (SELECT 1 FROM watch_keys WHERE purpose = 'shared' AND retired_at IS NULL);
+
+-- name: watch_key_add
+-- As long as fewer than ?5 are in use, and never one that payments know as something else.
+INSERT INTO watch_keys (key, name, purpose, created_at)
+SELECT ?1, ?2, ?3, ?4
+WHERE (SELECT count(*) FROM watch_keys WHERE retired_at IS NULL) < ?5
+  AND NOT EXISTS (SELECT 1 FROM payments WHERE reference = ?1)
+  AND NOT EXISTS (
+      SELECT 1 FROM payments INDEXED BY payments_awaiting
+      WHERE status IN ('pending', 'processing', 'expired')
+        AND coalesce(token_account, recipient) = ?1
+  )
+RETURNING key;
+
+-- name: watch_key_retire
+-- Never the last one that everybody may get.
+UPDATE watch_keys SET retired_at = ?2
+WHERE name = ?1 AND retired_at IS NULL AND (
+    purpose = 'reserved' OR EXISTS (
+        SELECT 1 FROM watch_keys AS other
+        WHERE other.purpose = 'shared' AND other.retired_at IS NULL AND other.key <> watch_keys.key
+    )
+)
+RETURNING key, name, purpose, created_at, retired_at;
+
+-- name: watch_key_replace
+-- The first of three: makes way for the one that takes its place.
+UPDATE watch_keys SET retired_at = ?2 WHERE key = ?1 AND retired_at IS NULL RETURNING key;
+
+-- name: watch_key_succeed
+-- The second, under the name and for the purpose of the one that was retired just now, unless
+-- somebody else has put another in its place.
+INSERT INTO watch_keys (key, name, purpose, created_at)
+SELECT ?2, name, purpose, ?3 FROM watch_keys AS old
+WHERE old.key = ?1 AND old.retired_at = ?3 AND NOT EXISTS (
+    SELECT 1 FROM watch_keys WHERE name = old.name AND retired_at IS NULL
+)
+RETURNING key, name, purpose, created_at, retired_at;
+
+-- name: watch_key_move_callers
+-- The third: whom the old one was reserved for gets the new one.
+UPDATE api_keys SET watch_key = ?2
+WHERE watch_key = ?1 AND EXISTS (SELECT 1 FROM watch_keys WHERE key = ?2);
+
+-- name: watch_keys_all
+SELECT key, name, purpose, created_at, retired_at FROM watch_keys ORDER BY created_at, name, key;
+
+-- name: watch_key_standing
+-- What hangs on one key: open payments, how far the chain is known, whom it is reserved for.
+SELECT
+    (
+        SELECT count(*) FROM payments INDEXED BY payments_open
+        WHERE status IN ('pending', 'processing') AND watch_key = ?1
+    ),
+    (SELECT slot FROM cursors WHERE key = ?1),
+    (SELECT block_time FROM cursors WHERE key = ?1),
+    (
+        SELECT json_group_array(name) FROM (
+            SELECT name FROM api_keys WHERE watch_key = ?1 AND revoked_at IS NULL ORDER BY name
+        )
+    );
 
 
 -- ------------------------------------------------------------------ webhooks out: their receivers
@@ -1232,3 +1323,29 @@ SELECT state, count(*) FROM webhook_deliveries GROUP BY state;
 
 -- name: webhook_deliveries_oldest
 SELECT min(created_at) FROM webhook_deliveries WHERE state = 'waiting';
+
+
+-- --------------------------------------------------- writes: what became of batches without answer
+
+-- name: write_mark
+-- Part of the batch itself: there when the batch was applied. Refused, and the batch with it, when
+-- the number was taken away.
+INSERT INTO writes (writer, number, state) VALUES (?, ?, 'applied');
+
+-- name: writes_abandon
+-- Takes the numbers of a JSON list away, those that are not there yet.
+INSERT INTO writes (writer, number, state)
+SELECT ?1, value, 'abandoned' FROM json_each(?2) WHERE true
+ON CONFLICT (writer, number) DO NOTHING;
+
+-- name: writes_applied
+SELECT number FROM writes
+WHERE writer = ?1 AND state = 'applied' AND number IN (SELECT value FROM json_each(?2));
+
+-- name: writes_forget
+-- What its writer knows of. Numbers that were taken away stay: their batches may still arrive.
+DELETE FROM writes WHERE writer = ?1 AND number < ?2 AND state = 'applied';
+
+-- name: writes_prune
+-- Of writers that are gone, and numbers whose batches cannot be on their way any more.
+DELETE FROM writes WHERE at < unixepoch() - 3600;

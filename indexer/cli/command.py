@@ -25,7 +25,7 @@ from indexer.settings import Settings
 from indexer.sources.endpoint import Bounds
 from indexer.sources.rpc import Rpc
 from store import deployment, migrate
-from store.database import Database, open_database, path_of
+from store.database import Database, is_file, open_configured, path_of
 
 
 #: Unix seconds. Everybody else is handed the clock.
@@ -146,6 +146,8 @@ def has_file(settings: Settings) -> bool:
     Raises:
         ConfigError: its URL is none.
     """
+    if not is_file(settings.database_url):
+        return True  # whether it answers, the first question shows
     try:
         return path_of(settings.database_url).exists()
     except PermissionError:
@@ -165,7 +167,7 @@ async def database_of(settings: Settings) -> AsyncIterator[Database]:
             f"{settings.database_url} does not exist: `axiompay up` or `axiompay migrate` makes "
             "it; AXIOM_DATABASE_URL names another"
         )
-    database = await open_database(settings.database_url)
+    database = await open_configured(settings)
     try:
         await migrate.check(database)
         yield database

@@ -5,7 +5,7 @@ from argparse import Namespace
 from indexer.cli.command import Command, Commands, has_file
 from indexer.settings import Settings
 from store import migrate
-from store.database import open_database
+from store.database import open_configured
 
 
 _TEXT = """
@@ -28,7 +28,7 @@ async def _migrate(arguments: Namespace, settings: Settings) -> int:
     if arguments.check and not has_file(settings):
         print(*(migration.name for migration in migrate.known()), sep="\n")
         return 1
-    database = await open_database(settings.database_url)
+    database = await open_configured(settings)
     try:
         names = await (migrate.pending if arguments.check else migrate.migrate)(database)
     finally:

@@ -95,7 +95,7 @@ SETTINGS: Final[dict[str, Callable[[str], Any]]] = {
     "origins": parsers.origins,
     "key": parsers.key,
     "tokens": parsers.tokens,
-    "sqlite_url": parsers.sqlite_url,
+    "sqlite_url": parsers.database_url,
     "redis_url": parsers.redis_url,
     "rate": parse_rate,
     "rates": parsers.rates,

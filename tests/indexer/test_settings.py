@@ -105,8 +105,38 @@ def test_good_values_are_taken(name: str, text: str, value: object) -> None:
     assert getattr(read(**{name: text}), name.lower()) == value
 
 
+#: A server, with what it needs.
+SERVER = {"DATABASE_URL": "libsql://db.example", "WEBHOOK_SIGNING_KEYS": LONG}
+
+
+def test_a_server_is_taken_with_its_token_and_its_replicas() -> None:
+    settings = read(
+        **SERVER,
+        DATABASE_TOKEN="ey.J0.token",
+        DATABASE_REPLICA_URLS="https://b.example/, http://c:8080",
+    )
+
+    assert settings.database_url == "libsql://db.example"
+    assert settings.database_token == "ey.J0.token"
+    assert settings.database_replica_urls == ("https://b.example", "http://c:8080")
+    assert "ey.J0.token" not in repr(settings)
+
+
+def test_a_server_needs_keys_that_all_processes_share() -> None:
+    (problem,) = problems(DATABASE_URL="http://db:8080")
+
+    assert problem.startswith("AXIOM_WEBHOOK_SIGNING_KEYS: must be set")
+
+
 BAD: list[tuple[str, str, str]] = [
     ("DATABASE_URL", "postgres://db", "sqlite:///relative"),
+    ("DATABASE_URL", "libsql://", "has no host"),
+    ("DATABASE_URL", "libsql://token@db.example", "AXIOM_DATABASE_TOKEN"),
+    ("DATABASE_URL", "https://db.example?authToken=x", "AXIOM_DATABASE_TOKEN"),
+    ("DATABASE_TOKEN", "two words", "without spaces"),
+    ("DATABASE_TOKEN", "eyJ0-token", "is a file"),
+    ("DATABASE_REPLICA_URLS", "sqlite:///b.db", "libsql://"),
+    ("DATABASE_REPLICA_URLS", "https://b.example", "is a file"),
     ("DATABASE_URL", "sqlite://axiom.db", "sqlite:///relative"),
     ("DATABASE_URL", "sqlite:///", "sqlite:///relative"),
     ("RPC_URLS", "wss://a.example", "http:// or https://"),
@@ -315,7 +345,8 @@ def test_a_webhook_at_helius_is_kept_with_its_key_or_not_at_all() -> None:
 def test_no_secret_is_in_the_repr() -> None:
     secret = "canary-" * 4 + LONG
     names = [name for name in SECRETS if not name.endswith(("_url", "_urls"))]
-    variables = PAYMOB | {"HELIUS_WEBHOOK_ID": "1"} | dict.fromkeys(map(str.upper, names), secret)
+    variables = PAYMOB | SERVER | {"HELIUS_WEBHOOK_ID": "1"}
+    variables |= dict.fromkeys(map(str.upper, names), secret)
 
     settings = read(**variables)
 

@@ -1,0 +1,89 @@
+-- Several processes on one database: who is there, who does which work, which keys are watched,
+-- and what became of a batch whose answer was lost on the way.
+
+-- The processes that run, as they say of themselves.
+CREATE TABLE instances (
+    id         TEXT PRIMARY KEY,         -- names one start of one process: host, process, time
+    role       TEXT NOT NULL CHECK (role IN ('indexer', 'api', 'both')),
+    version    TEXT NOT NULL,            -- of the release that it runs
+    started_at INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL          -- unix seconds, by its own clock; an old one: it is gone
+) STRICT, WITHOUT ROWID;
+
+-- Who does which work at the moment, so that several indexers divide it. A lease only saves work:
+-- what it covers may be done twice without harm. `token` grows whenever the work changes hands;
+-- a write that must not come from one who lost it names the token (see lease_guard).
+CREATE TABLE leases (
+    name     TEXT PRIMARY KEY,           -- of the work
+    holder   TEXT NOT NULL,              -- instances.id
+    token    INTEGER NOT NULL CHECK (token > 0),
+    until_ms INTEGER NOT NULL            -- unix milliseconds, after which anybody may take it
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER leases_change_hands_with_a_token
+BEFORE UPDATE ON leases
+WHEN NEW.token < OLD.token OR (NEW.holder <> OLD.holder AND NEW.token = OLD.token)
+BEGIN
+    SELECT RAISE(ABORT, 'a lease changes hands with a higher token');
+END;
+
+-- Batches whose answers a writer has not had yet. Where an answer is lost, a number that nobody
+-- has applied is taken away, so that a batch that is still on its way is refused when it arrives.
+CREATE TABLE writes (
+    writer TEXT NOT NULL,                -- random, one for each writer
+    number INTEGER NOT NULL,             -- of the batch, counted by its writer
+    state  TEXT NOT NULL CHECK (state IN ('applied', 'abandoned')),
+    at     INTEGER NOT NULL DEFAULT (unixepoch()),
+    PRIMARY KEY (writer, number)
+) STRICT, WITHOUT ROWID;
+
+-- The keys that stand beside a payment's reference. One subscription and one frontier each find
+-- all payments that carry it, so work divides by them.
+CREATE TABLE watch_keys (
+    key        TEXT PRIMARY KEY CHECK (length(key) BETWEEN 32 AND 44),
+    name       TEXT NOT NULL,            -- for people; free again once the key is retired
+    -- shared: for whom no other is meant. reserved: for the API keys that name it.
+    purpose    TEXT NOT NULL CHECK (purpose IN ('shared', 'reserved')),
+    created_at INTEGER NOT NULL,
+    retired_at INTEGER                   -- no new payment gets it; NULL: in use
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX watch_keys_by_name ON watch_keys (name) WHERE retired_at IS NULL;
+
+-- Processes may keep a key in mind for seconds: one that came back would be in use for some only.
+CREATE TRIGGER watch_keys_retire_once
+BEFORE UPDATE ON watch_keys
+WHEN OLD.retired_at IS NOT NULL OR NEW.key <> OLD.key
+BEGIN
+    SELECT RAISE(ABORT, 'a watch key that was retired stays so');
+END;
+
+INSERT INTO watch_keys (key, name, purpose, created_at)
+SELECT value, 'first', 'shared', unixepoch() FROM deployment WHERE name = 'watch_key';
+
+-- Which of them the payments carry that this caller makes; NULL: a shared one.
+ALTER TABLE api_keys ADD COLUMN watch_key TEXT REFERENCES watch_keys (key);
+
+CREATE INDEX api_keys_by_watch_key ON api_keys (watch_key) WHERE watch_key IS NOT NULL;
+
+-- What each process says of itself; of a process that is gone it is soon left out.
+DROP TABLE health;
+CREATE TABLE health (
+    instance   TEXT NOT NULL,            -- instances.id
+    component  TEXT NOT NULL,
+    problem    TEXT,                     -- NULL: well
+    since      INTEGER NOT NULL,         -- when `problem` last changed
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (component, instance)
+) STRICT, WITHOUT ROWID;
+
+DROP TABLE measures;
+CREATE TABLE measures (
+    instance   TEXT NOT NULL,            -- instances.id
+    name       TEXT NOT NULL,
+    labels     TEXT NOT NULL CHECK (json_valid(labels)),  -- JSON object, keys sorted
+    kind       TEXT NOT NULL CHECK (kind IN ('counter', 'gauge')),
+    value      TEXT NOT NULL,            -- a decimal number
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (name, labels, instance)
+) STRICT, WITHOUT ROWID;
