@@ -34,6 +34,7 @@ from api.shell import FailSafe, Shell
 from api.stream import SentAway
 from api.tally import Tally
 from api.wakeups import Wakeups
+from api.watch_keys import WatchKeys
 from indexer.core.standard_webhooks import SigningKey
 from indexer.settings import Settings
 from store.database import Database
@@ -48,7 +49,6 @@ def create_app(
     chain: Chain,
     clock: Callable[[], float],
     wakeups: Wakeups,
-    watch_key: str,
     cards: CardDesk | None = None,
     signing_keys: Sequence[SigningKey] = (),
     shared: Shared | None = None,
@@ -63,7 +63,6 @@ def create_app(
         chain: reads accounts while a payment is created.
         clock: unix seconds.
         wakeups: woken after each commit of this process.
-        watch_key: base58 of the key that stands beside each payment's reference.
         cards: makes orders that are paid by card; None: no payments by card.
         signing_keys: what the secrets of receivers are derived from, the first one for new ones.
         shared: what processes share; None: nothing.
@@ -76,7 +75,6 @@ def create_app(
     check_rates(settings, CALLS)
     limiter = limiter or Limiter(shared, time.monotonic)
     currency = None if cards is None else settings.paymob_currency
-    policy = replace(settings.policy(watch_key), currency=currency)
     mints = [mint for mint in settings.tokens.values() if mint is not None]
     requests = Requests()
     headers = safe_headers(settings.public_url)
@@ -84,7 +82,11 @@ def create_app(
     app.state.context = Context(
         database=database,
         clock=clock,
-        policy=policy,
+        watch_keys=WatchKeys(
+            database,
+            lambda key, every: replace(settings.policy(key, every), currency=currency),
+            monotonic=time.monotonic,
+        ),
         wakeups=wakeups,
         accounts=Accounts(chain, mints, time.monotonic),
         cards=cards,

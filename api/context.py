@@ -19,8 +19,8 @@ from api.rates import Rates
 from api.requests import Requests
 from api.tally import Tally
 from api.wakeups import Wakeups
+from api.watch_keys import WatchKeys
 from indexer.core.addresses import Networks
-from indexer.core.creation import Policy
 from indexer.core.standard_webhooks import SigningKey
 from store.database import Database
 from store.shared import Shared
@@ -36,7 +36,7 @@ class Context:
 
     Attributes:
         clock: unix seconds.
-        policy: what the deployment allows a payment to be.
+        watch_keys: what the deployment allows a payment to be, and which watch key it gets.
         cards: makes orders that are paid by card; None: not set up.
         partners: who may be called for frontends; None: nobody.
         safe_headers: what every answer says to browsers.
@@ -54,7 +54,7 @@ class Context:
 
     database: Database
     clock: Callable[[], float]
-    policy: Policy
+    watch_keys: WatchKeys
     wakeups: Wakeups
     accounts: Accounts
     cards: CardDesk | None

@@ -14,7 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.limits import CHAIN_RETRY_AFTER_S, STORE_RETRY_AFTER_S
-from indexer.errors import AxiomError, DecodeError, InvalidInput, SourceError, StoreError
+from indexer.errors import (
+    AxiomError,
+    DecodeError,
+    InvalidInput,
+    MalformedInput,
+    SourceError,
+    StoreError,
+)
 from indexer.log import get_logger
 
 
@@ -120,6 +127,9 @@ def as_problem(error: Exception) -> Problem | None:
     match error:
         case Problem():
             return error
+        case MalformedInput():
+            found = FieldError(error.field, error.message)
+            return invalid(found, status=400, code="malformed_json")
         case InvalidInput():
             return invalid(FieldError(error.field, error.message))
         case SourceError() | DecodeError():

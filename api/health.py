@@ -25,12 +25,23 @@ from indexer.core.events import format_time
 from indexer.core.types import WebhookVerdict
 from indexer.errors import SchemaMismatch, StoreBroken, StoreError
 from indexer.log import get_logger
-from store import cursors, dead_letters, deliveries, gaps, health, migrate, webhook_events
+from store import (
+    cursors,
+    dead_letters,
+    deliveries,
+    gaps,
+    health,
+    migrate,
+    watch_keys,
+    watching,
+    webhook_events,
+)
 from store.cursors import Frontier
 from store.gaps import Gap, GapReason
 from store.health import Report
 from store.keys import ApiKey
 from store.shared import Shared
+from store.watch_keys import WatchKey
 
 
 log = get_logger(__name__)
@@ -57,7 +68,9 @@ async def readyz(context: Context, _request: Request, _key: ApiKey | None) -> Re
     try:
         await migrate.check(context.database)
         reports = await health.all_of(context.database)
-        frontier = await cursors.get(context.database, context.policy.watch_key)
+        watched = await watching.watch_keys(context.database, now=now)
+        frontiers = await cursors.several(context.database, watched)
+        unread = await _unread(context, frontiers, now)
         aside = await _aside(context, now)
         open_gaps = await gaps.listing(context.database, GAPS_SHOWN_MAX, only_open=True)
     except SchemaMismatch as error:
@@ -70,16 +83,16 @@ async def readyz(context: Context, _request: Request, _key: ApiKey | None) -> Re
     reasons = [
         *_of_writes(context.database.problem, now),
         *_of_reports(reports, now, context.started_at),
-        *_of_frontier(frontier, now, context.started_at),
+        *_of_frontiers(frontiers, unread, now, context.started_at),
         *_of_shared(context.shared, now),
     ]
     status: Literal["ready", "degraded", "unready"] = "degraded" if reasons else "ready"
     if not all(HELPERS.fullmatch(reason.component) for reason in reasons):
         status = "unready"
-    doubts = [*_of_gaps(open_gaps), *aside, *_of_clock(frontier)]
+    doubts = [*_of_gaps(open_gaps), *aside, *_of_clock(frontiers)]
     if doubts and status == "ready":
         status = "degraded"
-    return _answer(status, [*reasons, *doubts], now, frontier, open_gaps)
+    return _answer(status, [*reasons, *doubts], now, frontiers, open_gaps)
 
 
 def _of_writes(problem: str | None, now: int) -> Iterator[ReasonBody]:
@@ -114,17 +127,18 @@ async def _aside(context: Context, now: int) -> list[ReasonBody]:
     ]
 
 
-def _of_clock(frontier: Frontier | None) -> Iterator[ReasonBody]:
+def _of_clock(frontiers: Sequence[Frontier]) -> Iterator[ReasonBody]:
     """Deadlines are set by the clock of this machine and judged by block time.
 
     A final block of the future is one of a clock that is slow. That the chain is behind may have
     many causes, and says nothing of the clock.
     """
-    if frontier is None or frontier.block_time - frontier.updated_at <= CLOCK_BEHIND_MAX_S:
+    latest = max(frontiers, key=lambda each: each.updated_at, default=None)
+    if latest is None or latest.block_time - latest.updated_at <= CLOCK_BEHIND_MAX_S:
         return
-    behind_s = frontier.block_time - frontier.updated_at
+    behind_s = latest.block_time - latest.updated_at
     problem = f"the clock of the indexer's machine is {behind_s} s behind the chain's"
-    yield _reason("clock", f"{problem}: payments expire too early", frontier.updated_at)
+    yield _reason("clock", f"{problem}: payments expire too early", latest.updated_at)
 
 
 def _of_gaps(open_gaps: Sequence[Gap]) -> Iterator[ReasonBody]:
@@ -151,12 +165,31 @@ def _of_reports(reports: list[Report], now: int, started_at: int) -> Iterator[Re
         yield _reason(INDEXER, "the indexer is not running", since)
 
 
-def _of_frontier(frontier: Frontier | None, now: int, started_at: int) -> Iterator[ReasonBody]:
-    if frontier is None:
+async def _unread(context: Context, frontiers: Sequence[Frontier], now: int) -> list[WatchKey]:
+    """Watch keys in use for a while of which nothing is known yet."""
+    known = {each.key for each in frontiers}
+    return [
+        each
+        for each in await watch_keys.listing(context.database)
+        if each.retired_at is None
+        and each.key not in known
+        and now - each.created_at > FRONTIER_AGE_MAX_S
+    ]
+
+
+def _of_frontiers(
+    frontiers: Sequence[Frontier], unread: Sequence[WatchKey], now: int, started_at: int
+) -> Iterator[ReasonBody]:
+    """The one that is behind most speaks for all."""
+    oldest = min(frontiers, key=lambda each: each.updated_at, default=None)
+    if oldest is None:
         yield _reason("frontier", "nothing of the chain has been read yet", started_at)
-    elif (age_s := now - frontier.updated_at) > FRONTIER_AGE_MAX_S:
+    elif (age_s := now - oldest.updated_at) > FRONTIER_AGE_MAX_S:
         problem = f"the frontier has not moved for {age_s} s"
-        yield _reason("frontier", problem, frontier.updated_at)
+        yield _reason("frontier", problem, oldest.updated_at)
+    elif unread:
+        problem = f"nothing of the watch key {unread[0].name!r} has been read yet"
+        yield _reason("frontier", problem, unread[0].created_at)
 
 
 def _reason(component: str, problem: str, since: int) -> ReasonBody:
@@ -167,20 +200,9 @@ def _answer(
     status: Literal["ready", "degraded", "unready"],
     reasons: list[ReasonBody],
     now: int,
-    frontier: Frontier | None = None,
+    frontiers: Sequence[Frontier] = (),
     open_gaps: Sequence[Gap] = (),
 ) -> Response:
-    frontiers = []
-    if frontier is not None:
-        time = frontier.block_time or None  # 0: no block up to there has a time that is known
-        frontiers.append(
-            FrontierBody(
-                key=frontier.key,
-                slot=frontier.slot,
-                block_time=None if time is None else format_time(time),
-                age_s=None if time is None else now - time,
-            )
-        )
     missing = [
         GapBody(
             key=gap.key,
@@ -191,5 +213,16 @@ def _answer(
         )
         for gap in open_gaps
     ]
-    body = ReadinessBody(status=status, reasons=reasons, frontiers=frontiers, gaps=missing)
+    known = [_frontier_body(each, now) for each in frontiers]
+    body = ReadinessBody(status=status, reasons=reasons, frontiers=known, gaps=missing)
     return json_response(body, 503 if status == "unready" else 200)
+
+
+def _frontier_body(frontier: Frontier, now: int) -> FrontierBody:
+    time = frontier.block_time or None  # 0: no block up to there has a time that is known
+    return FrontierBody(
+        key=frontier.key,
+        slot=frontier.slot,
+        block_time=None if time is None else format_time(time),
+        age_s=None if time is None else now - time,
+    )

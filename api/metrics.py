@@ -175,10 +175,8 @@ async def _of_store(context: Context) -> list[Metric]:
 
 
 async def _frontier(context: Context, now: int) -> list[Metric]:
-    own = context.policy.watch_key
-    keys = {own, *await watching.watch_keys(context.database, now=now)}
-    known = [await cursors.get(context.database, key) for key in sorted(keys)]
-    frontiers = [frontier for frontier in known if frontier is not None]
+    keys = await watching.watch_keys(context.database, now=now)
+    frontiers = await cursors.several(context.database, keys)
     return [
         _gauge(
             "axiom_frontier_slot",

@@ -50,7 +50,8 @@ async def create(context: Context, request: Request, key: ApiKey | None) -> Resp
     once = Once(key.id, _CREATE_ROUTE, key_of(request))
     raw = await read_json_body(request)
     try:
-        response = await context.ledger.answer(once, raw, partial(_prepare, context, raw))
+        prepare = partial(_prepare, context, key.watch_key, raw)
+        response = await context.ledger.answer(once, raw, prepare)
     except Conflict:
         # The id is 128 random bits: what is taken is the reference that the caller brought.
         taken = FieldError("reference", "another payment has it, and a reference is used once")
@@ -62,17 +63,17 @@ async def create(context: Context, request: Request, key: ApiKey | None) -> Resp
     return response
 
 
-async def _prepare(context: Context, raw: bytes) -> Effect:
-    """The payment that the body asks for, ready to be stored."""
+async def _prepare(context: Context, reserved: str | None, raw: bytes) -> Effect:
+    """The payment that the body asks for, ready to be stored, with the caller's watch key."""
     body = decode(raw, NewPaymentBody)
-    asked = _asked(body)
+    asked, policy = _asked(body), await context.watch_keys.policy(reserved)
     if body.provider == Provider.PAYMOB:
         customer = cards.customer_of(body.customer)
-        desk, policy = context.cards, context.policy
-        return _effect(await cards.prepare(desk, policy, asked, customer, now=context.now))
+        made = await cards.prepare(context.cards, policy, asked, customer, now=context.now)
+        return _effect(made)
     if body.customer is not None:
         raise invalid(FieldError("customer", "is for payments by card: leave it out"))
-    return _effect(await offers.make(context.accounts, context.policy, asked, clock=context.clock))
+    return _effect(await offers.make(context.accounts, policy, asked, clock=context.clock))
 
 
 def _effect(made: Made) -> Effect:

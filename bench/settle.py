@@ -156,7 +156,7 @@ async def _ours(url: str, path: Path, watch_key: str) -> float:
     bounds = Bounds(concurrency=CONCURRENCY, rate=0)
     async with Rpc([url], bounds=bounds) as rpc:
         pipeline = Pipeline(database, rpc, clock=time.time, wake=lambda: None)
-        watched = Watched(database, watch_key, clock=time.time)
+        watched = Watched(database, [watch_key], clock=time.time)
         sweeper = Sweeper(database, rpc, pipeline, watched.next_to_sweep, clock=time.time)
         began = time.perf_counter()
         await sweeper.sweep(watch_key)

@@ -5,7 +5,9 @@ brings the process down: half a daemon that looks alive is worse than none.
 """
 
 import asyncio
+import os
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -34,7 +36,7 @@ from indexer.sources.paymob import Paymob
 from indexer.sources.paymob_wire import Account as CardAccount
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc
-from store import deployment, migrate
+from store import migrate, watch_keys, watching
 from store.database import Database, open_configured
 from store.limiter import Limiter
 from store.shared import Shared
@@ -105,7 +107,6 @@ class _Common:
     rpc: Rpc
     paymob: Paymob | None
     keys: tuple[SigningKey, ...]
-    watch_key: str
     wakeups: Wakeups
 
 
@@ -117,6 +118,7 @@ async def _open(
     if migrates:
         await migrate.migrate(database)
     await migrate.check(database)
+    await ensure_watch_key(database, settings, clock)
     keys = keyring.load(settings)
     rpc = await stack.enter_async_context(_rpc(settings))
     paymob = None
@@ -130,25 +132,35 @@ async def _open(
         rpc=rpc,
         paymob=paymob,
         keys=keys,
-        watch_key=await the_watch_key(database, settings),
         wakeups=Wakeups(),
     )
 
 
 async def _indexer(common: _Common) -> Indexer:
     settings, stack = common.settings, common.stack
+    now = int(common.clock())
     return Indexer(
         settings,
         common.database,
         common.rpc,
-        common.watch_key,
+        await watching.watch_keys(common.database, now=now),
         common.wakeups,
         common.clock,
         sender=await stack.enter_async_context(Outside(settings.webhook_private_networks)),
         keys=common.keys,
         acquirer=common.paymob,
         helius=await _helius(settings, stack),
+        instance=instance_name(now),
     )
+
+
+def instance_name(now: int) -> str:
+    """What this start of this process is called, among all that use the database.
+
+    Args:
+        now: unix seconds.
+    """
+    return f"{socket.gethostname()}:{os.getpid()}:{now}"
 
 
 async def _app(common: _Common, shared: Shared | None) -> Starlette:
@@ -159,7 +171,6 @@ async def _app(common: _Common, shared: Shared | None) -> Starlette:
         chain=_Chain(common.rpc),
         clock=common.clock,
         wakeups=common.wakeups,
-        watch_key=common.watch_key,
         cards=common.paymob,
         signing_keys=common.keys,
         shared=shared,
@@ -203,12 +214,11 @@ def _rpc(settings: Settings) -> Rpc:
     )
 
 
-async def the_watch_key(database: Database, settings: Settings) -> str:
-    """The deployment's watch key: as configured, else as stored, else made now and stored."""
-    if settings.watch_key is not None:
-        return settings.watch_key
+async def ensure_watch_key(database: Database, settings: Settings, clock: Clock) -> None:
+    """Takes in the configured watch key if it is new; makes one where payments could get none."""
     fresh = creation.reference(secrets.token_bytes(32))
-    return await deployment.put_once(database, "watch_key", fresh)
+    now = int(clock())
+    await watch_keys.ensure(database, configured=settings.watch_key, fresh=fresh, now=now)
 
 
 async def run_until_stopped(tasks: Tasks, stop: asyncio.Event) -> None:

@@ -3,6 +3,7 @@
     AxiomError                  says what, which, and how to fix it
     ├── ConfigError             at start: every faulty setting at once; exit code 2
     ├── InvalidInput            a caller's value is wrong; names the field
+    │   └── MalformedInput      what it stands in cannot be read at all
     ├── SourceError             the chain side
     │   ├── SourceUnavailable   try again: timeout, 429, 5xx, closed stream, a node that is behind
     │   │   └── OutcomeUnknown  sent and never answered: ask what became of it, then send again
@@ -49,6 +50,10 @@ class InvalidInput(AxiomError):
         super().__init__(f"{field}: {message}" if field else message)
         self.field = field
         self.message = message
+
+
+class MalformedInput(InvalidInput):
+    """What a caller sent is not even JSON."""
 
 
 class SourceError(AxiomError):

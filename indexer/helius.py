@@ -74,7 +74,6 @@ class Upkeep:
         helius: Helius,
         webhook_id: str,
         *,
-        watch_key: str,
         secrets: Sequence[str],
         clock: Callable[[], float],
     ) -> None:
@@ -84,14 +83,12 @@ class Upkeep:
             database: holds the payments.
             helius: the API, open.
             webhook_id: which webhook.
-            watch_key: the deployment's own, always wanted.
             secrets: what our door accepts as `Authorization`, the first one for new webhooks.
             clock: unix seconds.
         """
         self._database = database
         self._helius = helius
         self._webhook_id = webhook_id
-        self._watch_key = watch_key
         self._secrets = secrets
         self._clock = clock
         self._failures = 0
@@ -140,9 +137,9 @@ class Upkeep:
     async def wanted(self) -> frozenset[str]:
         """The addresses that it should watch: of too many the references made last."""
         now = int(self._clock())
-        keys = {self._watch_key, *await watching.watch_keys(self._database, now=now)}
+        keys = frozenset(await watching.watch_keys(self._database, now=now))
         room = ADDRESSES_MAX - len(keys)
-        return frozenset(keys.union(await watching.foreign(self._database, now=now, limit=room)))
+        return keys.union(await watching.foreign(self._database, now=now, limit=max(0, room)))
 
     async def _carry_out(self, plan: Plan, webhook: Webhook, wanted: frozenset[str]) -> None:
         if plan.added or plan.removed:

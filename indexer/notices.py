@@ -42,20 +42,16 @@ class Looking(Protocol):
 class Notices:
     """The handler of webhooks that speak of transactions."""
 
-    def __init__(
-        self, database: Database, live: Looking, watch_key: str, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, database: Database, live: Looking, *, clock: Callable[[], float]) -> None:
         """Nothing is read yet.
 
         Args:
             database: holds the payments.
             live: looks at signatures.
-            watch_key: the deployment's own, which counts also while no payment is open.
             clock: unix seconds.
         """
         self._database = database
         self._live = live
-        self._watch_key = watch_key
         self._clock = clock
         self._large = asyncio.Lock()
 
@@ -97,7 +93,6 @@ class Notices:
         """Those that are worth a look, in the order of the body."""
         keys = {key for mention in mentions for key in mention.accounts}
         known = await watching.worth_a_look(self._database, keys, now=int(self._clock()))
-        known.add(self._watch_key)
         takes_bare = source is WebhookSource.QUICKNODE
         return [
             mention

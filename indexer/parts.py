@@ -71,7 +71,7 @@ class Indexer:
         settings: Settings,
         database: Database,
         rpc: Rpc,
-        watch_key: str,
+        watch_keys: Sequence[str],
         wakeups: Wakeups,
         clock: Callable[[], float],
         *,
@@ -81,6 +81,7 @@ class Indexer:
         helius: Helius | None = None,
         draw: Callable[[], float] = random.random,
         pubsub: Callable[..., PubSub] = PubSub,
+        instance: str = "",
     ) -> None:
         """Nothing runs yet.
 
@@ -88,7 +89,7 @@ class Indexer:
             settings: what was configured.
             database: migrated.
             rpc: open.
-            watch_key: the deployment's own.
+            watch_keys: those that are watched now; read anew while it runs.
             wakeups: told of every commit.
             clock: unix seconds.
             sender: posts webhooks.
@@ -97,7 +98,9 @@ class Indexer:
             helius: where a webhook is kept as wanted; None: nowhere.
             draw: 0 … 1, at random.
             pubsub: makes the subscription to one URL.
+            instance: names this process among several; empty: it is the only one.
         """
+        self._instance = instance
         self._database = database
         self._rpc = rpc
         self._wakeups = wakeups
@@ -106,7 +109,7 @@ class Indexer:
         self._cluster = SameCluster(database, rpc)
         pipeline = Pipeline(database, rpc, clock=clock, wake=wakeups.wake)
         surveyor = Surveyor(rpc, clock=clock)
-        self._watched = Watched(database, watch_key, clock=clock)
+        self._watched = Watched(database, watch_keys, clock=clock)
         self._sweeper = sweeper = Sweeper(
             database,
             rpc,
@@ -122,10 +125,10 @@ class Indexer:
             on_overflow=lambda slot: sweeper.missed(slot, None, GapReason.OVERFLOW)
         )
         self._live = Live(database, rpc, pipeline, self._doorbells, clock=clock)
-        self._inbox = self._of_chain(watch_key)
+        self._inbox = self._of_chain()
         self._options = {
             **self._of_cards(settings, acquirer),
-            **self._of_helius(settings, helius, watch_key),
+            **self._of_helius(settings, helius),
         }
         self._deliveries = Deliveries(
             database, sender, keys, clock=clock, wait=wakeups.wait, draw=draw
@@ -215,9 +218,9 @@ class Indexer:
             for url in urls
         ]
 
-    def _of_chain(self, watch_key: str) -> Inbox:
+    def _of_chain(self) -> Inbox:
         """The inbox of webhooks that speak of transactions."""
-        notices = Notices(self._database, self._live, watch_key, clock=self._clock)
+        notices = Notices(self._database, self._live, clock=self._clock)
         return Inbox(
             self._database,
             {WebhookSource.HELIUS: notices.handle, WebhookSource.QUICKNODE: notices.handle},
@@ -238,16 +241,13 @@ class Indexer:
         )
         return {"cards": inquiries, "callbacks": inbox}
 
-    def _of_helius(
-        self, settings: Settings, helius: Helius | None, watch_key: str
-    ) -> dict[str, Part]:
+    def _of_helius(self, settings: Settings, helius: Helius | None) -> dict[str, Part]:
         if helius is None or settings.helius_webhook_id is None:
             return {}
         upkeep = Upkeep(
             self._database,
             helius,
             settings.helius_webhook_id,
-            watch_key=watch_key,
             secrets=settings.helius_webhook_secrets,
             clock=self._clock,
         )
@@ -268,9 +268,14 @@ class Indexer:
     async def _report(self) -> NoReturn:
         while True:
             now = int(self._clock())
-            told = [health.report(part, said, now) for part, said in self.problems().items()]
+            told = [
+                health.report(part, said, now, instance=self._instance)
+                for part, said in self.problems().items()
+            ]
+            told.append(health.forget(now, instance=self._instance))
+            told += measures.report(self.measures(), now, instance=self._instance)
             try:
-                await self._database.write([*told, *measures.report(self.measures(), now)])
+                await self._database.write(told)
             except StoreUnavailable as error:
                 log.warning("health.not_stored", error=str(error))
             await asyncio.sleep(REPORT_INTERVAL_S)

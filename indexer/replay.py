@@ -104,7 +104,6 @@ class Replay:
         self,
         slots: Slots,
         strategy: Strategy,
-        watch_key: str | None,
         *,
         dry_run: bool,
         resume: bool,
@@ -114,7 +113,6 @@ class Replay:
         Args:
             slots: final, and kept by the endpoints.
             strategy: see above.
-            watch_key: the deployment's own; None when it has none yet.
             dry_run: judge and write nothing.
             resume: go on with the last run of the same range that did not finish, if there is one.
 
@@ -126,7 +124,7 @@ class Replay:
             await self._check(slots)
             found = await self._resumed(strategy, slots) if resume else None
             foreign = await self._foreign()
-            keys = found.keys if found else await self._keys(watch_key, foreign)
+            keys = found.keys if found else await self._keys(foreign)
             work = Work(
                 report=Report(
                     run=found.id if found else None,
@@ -259,9 +257,9 @@ class Replay:
             )
         return foreign
 
-    async def _keys(self, watch_key: str | None, foreign: Sequence[str]) -> tuple[str, ...]:
-        open_ = await watching.watch_keys(self._database, now=int(self._clock()))
-        return tuple(sorted({*open_, *foreign, *([watch_key] if watch_key else [])}))
+    async def _keys(self, foreign: Sequence[str]) -> tuple[str, ...]:
+        watched = await watching.watch_keys(self._database, now=int(self._clock()))
+        return tuple(sorted({*watched, *foreign}))
 
     def _plan(self, work: Work, *, calls: int, references: int = 0) -> None:
         report = work.report

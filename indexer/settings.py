@@ -94,10 +94,11 @@ class Settings:
     """
 
     watch_key: str | None = None
-    """Key that stands in every payment's URL, so that one subscription finds all; base58.
+    """One more key that may stand in payments' URLs, so that one subscription finds all; base58.
 
     Default none: one is made at the first start and kept in the database. Set it only to take
-    over the key of a lost database. Nobody needs a private key to it.
+    over the key of a lost database: it is taken in when a process starts, unless it is known.
+    Nobody needs a private key to it. `axiompay watch` lists, adds, rotates and retires them.
     """
 
     tokens: Mapping[str, str | None] = field(
@@ -312,11 +313,12 @@ class Settings:
             currency=self.paymob_currency,
         )
 
-    def policy(self, watch_key: str) -> Policy:
+    def policy(self, watch_key: str, watch_keys: frozenset[str] = frozenset()) -> Policy:
         """What the deployment allows a payment to be.
 
         Args:
-            watch_key: base58 of the key that stands beside each payment's reference.
+            watch_key: base58 of the key that stands beside the payment's reference.
+            watch_keys: base58 of every one that there is.
         """
         return Policy(
             recipient=self.recipient,
@@ -324,6 +326,7 @@ class Settings:
             expires_in_s=self.expires_in_s,
             grace_s=self.late_grace_s,
             watch_key=watch_key,
+            watch_keys=watch_keys,
             currency=self.paymob_currency if self.takes_cards else None,
         )
 

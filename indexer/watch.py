@@ -1,12 +1,13 @@
-"""Which keys are watched: the deployment's watch key, and the references that lack it.
+"""Which keys are watched: the deployment's watch keys, and the references that lack one.
 
-Every payment whose URL was made here carries the watch key beside its own reference: one
-subscription and one cursor find them all. A payment whose URL was made elsewhere does not; its
-own reference is then watched. A node allows only so many subscriptions: what is beyond the bound
-is swept, a few at a time, and found a little later.
+Every payment whose URL was made here carries a watch key beside its own reference: one
+subscription and one cursor find all that carry the same. A key that was retired is watched until
+the grace time of all of them is over. A payment whose URL was made elsewhere has none; its own
+reference is then watched. A node allows only so many subscriptions: what is beyond the bound is
+swept, a few at a time, and found a little later.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import structlog
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 SUBSCRIPTIONS_MAX: Final = 100
 #: References that are watched at all; older ones wait until newer ones are closed.
 FOREIGN_MAX: Final = 10_000
-#: References that are swept in one round, beside the watch key.
+#: References that are swept in one round, beside the watch keys.
 SWEPT_PER_ROUND: Final = 20
 #: Seconds after which the list is read again, if nobody wakes us.
 REFRESH_INTERVAL_S: Final = 2.0
@@ -31,10 +32,13 @@ REFRESH_INTERVAL_S: Final = 2.0
 class Watched:
     """The keys, as they are now."""
 
-    def __init__(self, database: Database, watch_key: str, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, watch_keys: Iterable[str], *, clock: Callable[[], float]
+    ) -> None:
+        """Knows the watch keys of the start, so that nothing waits for the first `refresh`."""
         self._database = database
         self._clock = clock
-        self._watch_keys: tuple[str, ...] = (watch_key,)
+        self._watch_keys: tuple[str, ...] = tuple(watch_keys)
         self._foreign: tuple[str, ...] = ()
         self._turn = 0
 
@@ -43,7 +47,7 @@ class Watched:
         return (*self._watch_keys, *self._foreign[:SUBSCRIPTIONS_MAX])
 
     def shared(self) -> tuple[str, ...]:
-        """The watch keys: the present one first, and those of before a rotation."""
+        """The watch keys, those of before a rotation among them, in order."""
         return self._watch_keys
 
     def next_to_sweep(self) -> tuple[str, ...]:
@@ -59,8 +63,7 @@ class Watched:
         """Reads the list from the store; True when it changed."""
         now = int(self._clock())
         foreign = tuple(await watching.foreign(self._database, now=now, limit=FOREIGN_MAX))
-        older = await watching.watch_keys(self._database, now=now)
-        keys = (self._watch_keys[0], *(k for k in older if k != self._watch_keys[0]))
+        keys = tuple(await watching.watch_keys(self._database, now=now))
         changed = (keys, foreign) != (self._watch_keys, self._foreign)
         self._watch_keys, self._foreign = keys, foreign
         return changed

@@ -37,6 +37,18 @@ CREATE TABLE writes (
     PRIMARY KEY (writer, number)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX writes_by_age ON writes (at);
+
+-- How often the database was written to, counted by every group of batches on a libSQL server:
+-- whoever reads it together with something else knows how old that is. A replica's own idea of how
+-- far it has come begins anew when its primary is restarted.
+CREATE TABLE revision (
+    id    INTEGER PRIMARY KEY CHECK (id = 1),
+    value INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO revision (id, value) VALUES (1, 0);
+
 -- The keys that stand beside a payment's reference. One subscription and one frontier each find
 -- all payments that carry it, so work divides by them.
 CREATE TABLE watch_keys (
@@ -45,7 +57,10 @@ CREATE TABLE watch_keys (
     -- shared: for whom no other is meant. reserved: for the API keys that name it.
     purpose    TEXT NOT NULL CHECK (purpose IN ('shared', 'reserved')),
     created_at INTEGER NOT NULL,
-    retired_at INTEGER                   -- no new payment gets it; NULL: in use
+    retired_at INTEGER,                  -- no new payment gets it; NULL: in use
+    -- When the grace time of all payments that carry it is over: until then it is watched, also
+    -- for those that are settled, because money may come twice.
+    needed_until INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX watch_keys_by_name ON watch_keys (name) WHERE retired_at IS NULL;
@@ -53,13 +68,24 @@ CREATE UNIQUE INDEX watch_keys_by_name ON watch_keys (name) WHERE retired_at IS 
 -- Processes may keep a key in mind for seconds: one that came back would be in use for some only.
 CREATE TRIGGER watch_keys_retire_once
 BEFORE UPDATE ON watch_keys
-WHEN OLD.retired_at IS NOT NULL OR NEW.key <> OLD.key
+WHEN (OLD.retired_at IS NOT NULL AND NEW.retired_at IS NOT OLD.retired_at) OR NEW.key <> OLD.key
 BEGIN
     SELECT RAISE(ABORT, 'a watch key that was retired stays so');
 END;
 
-INSERT INTO watch_keys (key, name, purpose, created_at)
-SELECT value, 'first', 'shared', unixepoch() FROM deployment WHERE name = 'watch_key';
+CREATE TRIGGER payments_need_their_watch_key
+AFTER INSERT ON payments
+WHEN NEW.watch_key IS NOT NULL
+BEGIN
+    UPDATE watch_keys SET needed_until = NEW.expires_at + NEW.grace_s
+    WHERE key = NEW.watch_key AND needed_until < NEW.expires_at + NEW.grace_s;
+END;
+
+INSERT INTO watch_keys (key, name, purpose, created_at, needed_until)
+SELECT value, 'first', 'shared', unixepoch(), coalesce(
+    (SELECT max(expires_at + grace_s) FROM payments WHERE watch_key = deployment.value), 0
+)
+FROM deployment WHERE name = 'watch_key';
 
 -- Which of them the payments carry that this caller makes; NULL: a shared one.
 ALTER TABLE api_keys ADD COLUMN watch_key TEXT REFERENCES watch_keys (key);

@@ -371,6 +371,14 @@ BEGIN
     INSERT INTO reference_checks (payment_id, due_at) VALUES (NEW.id, NEW.created_at + 10);
 END;
 
+CREATE TRIGGER payments_need_their_watch_key
+AFTER INSERT ON payments
+WHEN NEW.watch_key IS NOT NULL
+BEGIN
+    UPDATE watch_keys SET needed_until = NEW.expires_at + NEW.grace_s
+    WHERE key = NEW.watch_key AND needed_until < NEW.expires_at + NEW.grace_s;
+END;
+
 CREATE TRIGGER payments_status_is_legal
 BEFORE UPDATE OF status ON payments
 WHEN OLD.status <> NEW.status AND NOT EXISTS (
@@ -420,6 +428,11 @@ CREATE TABLE replays (
     updated_at  INTEGER NOT NULL,
     finished_at INTEGER,                 -- NULL: under way, or it was interrupted
     CHECK (first_slot <= last_slot)
+) STRICT;
+
+CREATE TABLE revision (
+    id    INTEGER PRIMARY KEY CHECK (id = 1),
+    value INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE schema_migrations (
@@ -506,14 +519,17 @@ CREATE TABLE watch_keys (
     -- shared: for whom no other is meant. reserved: for the API keys that name it.
     purpose    TEXT NOT NULL CHECK (purpose IN ('shared', 'reserved')),
     created_at INTEGER NOT NULL,
-    retired_at INTEGER                   -- no new payment gets it; NULL: in use
+    retired_at INTEGER,                  -- no new payment gets it; NULL: in use
+    -- When the grace time of all payments that carry it is over: until then it is watched, also
+    -- for those that are settled, because money may come twice.
+    needed_until INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX watch_keys_by_name ON watch_keys (name) WHERE retired_at IS NULL;
 
 CREATE TRIGGER watch_keys_retire_once
 BEFORE UPDATE ON watch_keys
-WHEN OLD.retired_at IS NOT NULL OR NEW.key <> OLD.key
+WHEN (OLD.retired_at IS NOT NULL AND NEW.retired_at IS NOT OLD.retired_at) OR NEW.key <> OLD.key
 BEGIN
     SELECT RAISE(ABORT, 'a watch key that was retired stays so');
 END;
@@ -637,3 +653,5 @@ CREATE TABLE writes (
     at     INTEGER NOT NULL DEFAULT (unixepoch()),
     PRIMARY KEY (writer, number)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX writes_by_age ON writes (at);

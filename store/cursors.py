@@ -70,6 +70,12 @@ async def get(database: Database, key: str) -> Frontier | None:
     return _frontier(*found[0]) if found else None
 
 
+async def several(database: Database, keys: Collection[str]) -> list[Frontier]:
+    """The frontiers of these keys, in the order of the keys; those that have none are left out."""
+    [found] = await database.read([Statement(QUERIES["cursors_of"], (json_text(sorted(keys)),))])
+    return [_frontier(*row) for row in found]
+
+
 async def times(database: Database, keys: Collection[str]) -> dict[str, int]:
     """The block time of each key's frontier, unix seconds; without the keys that have none."""
     parameters = (json_text(sorted(keys)),)

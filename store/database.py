@@ -38,6 +38,7 @@ READERS: Final = 2
 PROBLEM_KEPT_S: Final = 30.0
 
 _SCHEME: Final = "sqlite:///"
+_OF_SERVERS: Final = ("libsql://", "https://", "http://")
 
 
 class Writing(Protocol):
@@ -121,7 +122,7 @@ class Database:
 
 def is_file(url: str) -> bool:
     """Whether the database is a file of this machine; otherwise it is a server."""
-    return url.startswith("sqlite:")
+    return not url.startswith(_OF_SERVERS)
 
 
 async def open_configured(
@@ -167,7 +168,7 @@ async def open_database(
         StoreBroken: the file is damaged, cut off, or no database.
         StoreUnavailable: the file cannot be opened or written.
     """
-    if is_file(url):
+    if not url.startswith(_OF_SERVERS):
         return await _open_file(str(path_of(url)), readers=readers, thorough=thorough)
     return await _open_server(url, token, replica_urls)
 

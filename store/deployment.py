@@ -1,4 +1,4 @@
-"""Facts about this deployment that are written once: `watch_key`, `genesis_hash`."""
+"""Facts about this deployment that are written once, such as `genesis_hash`."""
 
 from store.database import Database, Statement
 from store.queries import QUERIES

@@ -1,9 +1,22 @@
-"""What each part of the indexer says of itself, for whoever asks whether all is well."""
+"""What each part of the indexer says of itself, for whoever asks whether all is well.
 
+Several processes may have the same parts. Then the worst of what those say who are still there is
+what is told: a part that does not work anywhere is one to look at.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
 
 from store.database import Database, Statement
 from store.queries import QUERIES
+
+
+#: Seconds after the last report of a part from which on another process that was silent is gone.
+SILENT_S: Final = 30
+#: Seconds for which the last words of processes that are gone are kept.
+KEPT_S: Final = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +35,40 @@ class Report:
     updated_at: int
 
 
-def report(component: str, problem: str | None, now: int) -> Statement:
-    """Writes a report over the one before it."""
-    return Statement(QUERIES["health_report"], (component, problem, now))
+def report(component: str, problem: str | None, now: int, *, instance: str = "") -> Statement:
+    """Writes a report over the one before it.
+
+    Args:
+        component: the part.
+        problem: a sentence; None when it is well.
+        now: unix seconds.
+        instance: names the process; empty where there is but one.
+    """
+    return Statement(QUERIES["health_report"], (instance, component, problem, now))
+
+
+def forget(now: int, *, instance: str) -> Statement:
+    """Deletes what processes said that are gone, for a process that is there."""
+    return Statement(QUERIES["health_forget"], (now - KEPT_S, instance))
 
 
 async def all_of(database: Database) -> list[Report]:
-    """The reports of all parts that ever made one."""
+    """The last word on each part that ever made a report, over all processes."""
     [found] = await database.read([Statement(QUERIES["health_all"])])
-    return [
+    reports = [
         Report(component=component, problem=problem, since=since, updated_at=updated_at)
         for component, problem, since, updated_at in found
     ]
+    return [_worst(said) for _, said in groupby(reports, key=lambda each: each.component)]
+
+
+def _worst(said: Iterable[Report]) -> Report:
+    """What to tell of one part."""
+    reports = list(said)
+    last = max(each.updated_at for each in reports)
+    present = [each for each in reports if last - each.updated_at <= SILENT_S]
+    troubled = [each for each in present if each.problem is not None]
+    longest = min(troubled or present, key=lambda each: each.since)
+    return Report(
+        component=longest.component, problem=longest.problem, since=longest.since, updated_at=last
+    )

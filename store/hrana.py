@@ -204,15 +204,14 @@ class ReadRequest:
 
     def __init__(self, batch: Sequence[Statement]) -> None:
         self._steps = Steps()
-        # On a replica, any other kind of transaction would be sent on to the primary.
-        last = self._steps.add(Statement("BEGIN READONLY"))
+        # Without conditions: a replica sends on to the primary what it cannot see through.
+        self._steps.add(Statement("BEGIN READONLY"))
         self._wanted = []
         for statement in batch:
             if not _READS.match(statement.sql):
                 raise InvariantError(f"a read batch writes: {statement.sql:.{_SHOWN_MAX}}")
-            last = self._steps.add(statement, ok(last))
-            self._wanted.append(last)
-        self._steps.add(Statement("COMMIT"), OPEN)
+            self._wanted.append(self._steps.add(statement))
+        self._steps.add(Statement("COMMIT"))
 
     def body(self, *, index: int | None = None) -> bytes:
         """What is sent; see `Steps.request`."""
@@ -261,7 +260,7 @@ class WriteRequest:
         self._begin = last = self._steps.add(Statement("BEGIN IMMEDIATE"))
         for statement in before:
             last = self._steps.add(statement, ok(last))
-        self._before = last
+        self._shared = range(self._begin + 1, last + 1)
         self._places = [self._append(batch, ok(last)) for batch in batches]
         self._commit = self._steps.add(Statement("COMMIT"), ok(last), OPEN)
         self._steps.add(Statement("ROLLBACK"), OPEN)
@@ -282,8 +281,8 @@ class WriteRequest:
         """What is sent; see `Steps.request`."""
         return self._steps.request()
 
-    def outcomes(self, raw: bytes) -> tuple[list[Outcome], int | None]:
-        """What became of each batch, and the replication index after it.
+    def outcomes(self, raw: bytes) -> tuple[list[Outcome], list[Rows]]:
+        """What became of each batch, and the rows of the statements before them.
 
         Raises:
             Unreadable: this is no answer to the request: whether it was applied is unknown.
@@ -291,8 +290,10 @@ class WriteRequest:
         """
         answer = read_answer(raw, len(self._steps))
         if answer.results[self._commit] is None:
-            raise _why_not(answer, self._begin, self._before, self._commit, self._places)
-        return [_outcome(answer, places) for places in self._places], answer.index
+            shared = (self._begin, *self._shared, self._commit)
+            raise _why_not(answer, shared, self._places)
+        before = [answer.results[number] or [] for number in self._shared]
+        return [_outcome(answer, places) for places in self._places], before
 
 
 def _outcome(answer: Answered, places: _Places) -> Outcome:
@@ -307,12 +308,12 @@ def _outcome(answer: Answered, places: _Places) -> Outcome:
 
 
 def _why_not(
-    answer: Answered, begin: int, before: int, commit: int, places: Sequence[_Places]
+    answer: Answered, shared: Sequence[int], places: Sequence[_Places]
 ) -> StoreError | InvariantError:
     """Why there was no commit: the first thing that failed for all."""
-    shared = [*answer.errors[begin : before + 1], answer.errors[commit]]
+    of_all = [answer.errors[number] for number in shared]
     within = [answer.errors[number] for each in places for number in each.statements]
-    for error in (*shared, *within):
+    for error in (*of_all, *within):
         if isinstance(error, Conflict):
             return StoreUnavailable(f"the commit failed: {error}")
         if error is not None:

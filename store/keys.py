@@ -36,6 +36,8 @@ class ApiKey:
         revoked_at: unix seconds; None while it is not revoked.
         expires_at: unix seconds, from which on it is refused; None: it does not end by itself.
         rate: how often it may call; None: as often as the deployment lets everyone.
+        watch_key: base58 of the one that its payments carry while that is in use; None: a shared
+            one.
     """
 
     id: str
@@ -45,6 +47,7 @@ class ApiKey:
     revoked_at: int | None
     expires_at: int | None = None
     rate: Rate | None = None
+    watch_key: str | None = None
 
     def expired(self, now: float) -> bool:
         """Whether it has ended by itself, at that time in unix seconds."""
@@ -73,6 +76,7 @@ async def create(
     now: int,
     expires_at: int | None = None,
     rate: Rate | None = None,
+    watch: str | None = None,
 ) -> ApiKey:
     """Stores a new key. The name of one that has expired is free again: that one is revoked.
 
@@ -85,23 +89,29 @@ async def create(
         now: unix seconds.
         expires_at: unix seconds; None: valid until it is revoked.
         rate: how often it may call; None: as the deployment says.
+        watch: name of the watch key that its payments carry, a reserved one; None: a shared one.
 
     Raises:
-        InvalidInput: the name is empty, too long or taken; a scope is unknown; it has ended.
+        InvalidInput: the name is empty, too long or taken; a scope is unknown; it has ended; no
+            reserved watch key of that name is in use.
     """
     wanted = _checked(name, scopes)
     if expires_at is not None and expires_at <= now:
         raise InvalidInput("expires_at", "lies in the past")
     hashed, shown_rate = hash_key(key), None if rate is None else str(rate)
-    values = (id, name, hashed, json_text(sorted(wanted)), now, expires_at, shown_rate)
+    values = (id, name, hashed, json_text(sorted(wanted)), now, expires_at, shown_rate, watch)
     batch = [
         Statement(QUERIES["api_key_free_name"], (name, now)),
         Statement(QUERIES["api_key_insert"], values),
     ]
     try:
-        await database.write(batch)
+        _, made = await database.write(batch)
     except Conflict as error:
         raise InvalidInput("name", f"there is a key named {name!r} already") from error
+    if not made:
+        raise InvalidInput(
+            "watch", f"no reserved watch key named {watch!r} is in use; see `axiompay watch list`"
+        )
     return ApiKey(
         id=id,
         name=name,
@@ -110,6 +120,7 @@ async def create(
         revoked_at=None,
         expires_at=expires_at,
         rate=rate,
+        watch_key=made[0][0],
     )
 
 
@@ -156,6 +167,7 @@ def _api_key(
     revoked_at: Any,
     expires_at: Any,
     rate: str | None,
+    watch_key: str | None,
 ) -> ApiKey:
     return ApiKey(
         id=id_,
@@ -165,4 +177,5 @@ def _api_key(
         revoked_at=revoked_at,
         expires_at=expires_at,
         rate=None if rate is None else parse_rate(rate),
+        watch_key=watch_key,
     )

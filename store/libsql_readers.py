@@ -2,15 +2,19 @@
 
 A replica is a little behind its primary, so what was just told to somebody could be gone again
 when he asks the next time, from this process or from another one. So every read asks the primary
-first how far it has come, and the replica answers once it has come as far. That question is tiny,
-and one serves all reads that wait for it: however many reads there are, the primary answers one
-question at a time, and the replicas do the work.
+first how far it has come, and counts only when it is as far. That question is tiny, and one serves
+all reads that wait for it: however many reads there are, the primary answers one question at a
+time, and the replicas do the work.
 
-    read ──► how far is the primary? ──► the replica's answer, not before it is as far
-    read ──┘ (one question for both)
+    read ──► which revision has the primary? ──► the replica's answer, which names its own:
+    read ──┘ (one question for both)               as far: good · behind: once more, in a moment
+
+The primary's replication index only tells the replica how long to wait before it answers. It
+proves nothing: a primary that is restarted counts anew from 1.
 
 While the primary is away, nothing can be written that could be missed. Reads go on then, from a
-replica that has come as far as anything that this process has written, read or been told.
+replica that has come as far as anything that this process has written, read or been told; and fail
+where there is none.
 """
 
 import asyncio
@@ -19,11 +23,12 @@ from typing import Final
 
 import structlog
 
-from indexer.errors import StoreUnavailable
+from indexer.errors import InvariantError, StoreUnavailable
 from store.connection import Rows, Statement
 from store.hrana import ReadRequest, Unreadable
-from store.libsql import Lost, Server
+from store.libsql import Lost, Server, TimedOut
 from store.libsql_writer import LibsqlWriter
+from store.queries import QUERIES
 
 
 log = structlog.get_logger(__name__)
@@ -38,8 +43,10 @@ INDEX_TIMEOUT_S: Final = 1.0
 AWAY_S: Final = 1.0
 #: Seconds for which a replica that did not answer is asked last.
 RESTING_S: Final = 2.0
+#: Seconds until a replica that was behind is asked once more; the pauses double.
+BEHIND_PAUSE_S: Final = 0.002
 
-_HOW_FAR: Final = (Statement("SELECT 1"),)
+_REVISION: Final = Statement(QUERIES["revision_get"])
 
 
 class Replica:
@@ -57,12 +64,7 @@ class Replica:
 
 
 class LibsqlReaders:
-    """Answers read batches, each from one moment, after every write that was told to anybody.
-
-    Attributes:
-        index: the highest replication index that this process knows; None: none yet.
-        primary_away: the primary did not say how far it is.
-    """
+    """Answers read batches, each from one moment, after every write that was told to anybody."""
 
     def __init__(self, primary: Server, replicas: Sequence[Server], writer: LibsqlWriter) -> None:
         """Takes the servers, which are open; closes the replicas' only.
@@ -76,17 +78,18 @@ class LibsqlReaders:
         self._primary = primary
         self._replicas = [Replica(server) for server in replicas]
         self._writer = writer
+        self._revision = 0
         self._index: int | None = None
+        self._is_counted = True
         self._away_until = 0.0
         self._asking: asyncio.Task[None] | None = None  # under way
         self._next: asyncio.Task[None] | None = None  # begins when that one has ended
         self._closing = False
 
     @property
-    def index(self) -> int | None:
-        """The highest replication index that this process knows."""
-        known = [each for each in (self._index, self._writer.index) if each is not None]
-        return max(known, default=None)
+    def revision(self) -> int:
+        """The highest revision that this process knows of."""
+        return max(self._revision, self._writer.revision or 0)
 
     @property
     def primary_away(self) -> bool:
@@ -101,20 +104,22 @@ class LibsqlReaders:
         """
         if self._closing:
             raise StoreUnavailable("the database is closed")
-        request = ReadRequest(batch)
         if not self._replicas:
-            return await self._asked(self._primary, request, None, READ_TIMEOUT_S)
+            return await self._of(self._primary, ReadRequest(batch), None, READ_TIMEOUT_S)
         await self._catch_up()
-        problems = []
+        if not self._is_counted:
+            return await self._of(self._primary, ReadRequest(batch), None, READ_TIMEOUT_S)
+        was_away, problems = self.primary_away, []
         for replica in self._in_order():
             try:
-                return await self._of_replica(replica, request)
+                return await self._of_replica(replica, batch)
             except StoreUnavailable as error:
+                log.warning("store.replica_away", error=str(error))
                 replica.resting_until = self._loop.time() + RESTING_S
                 problems.append(str(error))
-        if self.primary_away:
+        if was_away:
             raise StoreUnavailable("; ".join(problems))
-        return await self._asked(self._primary, request, None, READ_TIMEOUT_S)
+        return await self._of(self._primary, ReadRequest(batch), None, READ_TIMEOUT_S)
 
     async def close(self) -> None:
         """Closes the connections; reads under way fail."""
@@ -130,62 +135,73 @@ class LibsqlReaders:
         now = self._loop.time()
         return sorted(self._replicas, key=lambda each: (each.resting_until > now, each.under_way))
 
-    async def _of_replica(self, replica: Replica, request: ReadRequest) -> list[Rows]:
+    async def _of_replica(self, replica: Replica, batch: Sequence[Statement]) -> list[Rows]:
+        """What it answers once it is as far as it must be."""
+        wanted, request = self.revision, ReadRequest([*batch, _REVISION])
+        deadline, pause_s = self._loop.time() + REPLICA_TIMEOUT_S, BEHIND_PAUSE_S
         replica.under_way += 1
         try:
-            return await self._asked(replica.server, request, self.index, REPLICA_TIMEOUT_S)
+            while (left_s := deadline - self._loop.time()) > 0:
+                *rows, [[revision]] = await self._of(replica.server, request, self._index, left_s)
+                if revision >= wanted:
+                    self._revision = max(self._revision, revision)
+                    return rows
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
         finally:
             replica.under_way -= 1
+        raise StoreUnavailable(f"{replica.server.name} is behind the primary")
 
-    async def _asked(
+    async def _of(
         self, server: Server, request: ReadRequest, index: int | None, timeout_s: float
     ) -> list[Rows]:
+        body = request.body(index=index)
         try:
-            raw = await server.post(request.body(index=index), timeout_s=timeout_s)
+            raw = await server.post(body, timeout_s=timeout_s)
+        except TimedOut:
+            raise
         except Lost:
-            # A connection that the server had closed looks like this, at once. Reads may be
-            # repeated; one that timed out has had its time.
-            raw = await server.post(request.body(index=index), timeout_s=timeout_s)
+            # A connection that the server had closed looks like this. Reads may be repeated.
+            raw = await server.post(body, timeout_s=timeout_s)
         try:
-            rows, at = request.outcome(raw)
+            rows, _ = request.outcome(raw)
         except Unreadable as error:
             raise StoreUnavailable(f"{server.name} answered, but {error}") from error
-        self._know(at)
         return rows
-
-    def _know(self, index: int | None) -> None:
-        if index is not None and (self._index is None or index > self._index):
-            self._index = index
 
     # ---------------------------------------------------------------- how far the primary is
 
     async def _catch_up(self) -> None:
-        """Returns when the index is known that the primary had after this call, or it is away."""
+        """Returns when the revision after this call is known, or the primary is away."""
         if self.primary_away:
             return
         if self._next is None:
-            self._next = asyncio.create_task(self._ask(self._asking), name="store-index")
+            self._next = asyncio.create_task(self._ask(self._asking), name="store-revision")
         await asyncio.shield(self._next)
 
     async def _ask(self, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait({before})
         self._asking, self._next = asyncio.current_task(), None
-        known = self.index
-        request = ReadRequest(_HOW_FAR)
+        known, request = self.revision, ReadRequest([_REVISION])
         try:
             raw = await self._primary.post(request.body(), timeout_s=INDEX_TIMEOUT_S)
-            _, index = request.outcome(raw)
+            [[[revision]]], index = request.outcome(raw)
         except (StoreUnavailable, Unreadable) as error:
             self._away_until = self._loop.time() + AWAY_S
+            self._index = None  # the next one may count anew
             log.warning("store.primary_away", error=str(error))
             return
-        if index is not None and known is not None and index < known:
-            self._begin_anew(known, index)
-        self._know(index)
+        except InvariantError:
+            self._is_counted = False  # before the migration that brings revisions
+            return
+        self._index, self._is_counted = index, True
+        if revision < known:
+            self._begin_anew(known, revision)
+        self._revision = max(self._revision, revision)
 
-    def _begin_anew(self, known: int, index: int) -> None:
-        """The database is another one than before: it was restored from a backup."""
-        log.error("store.went_back", known_index=known, index=index)
-        self._index = index
-        self._writer.index = None
+    def _begin_anew(self, known: int, revision: int) -> None:
+        """The database is an older one than before: it was restored from a backup."""
+        log.error("store.went_back", known_revision=known, revision=revision)
+        self._revision = revision
+        self._writer.revision = None

@@ -42,7 +42,7 @@ GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
 #: Seconds for one request.
 WRITE_TIMEOUT_S: Final = 5.0
 #: Seconds in all after which nobody tries any more to learn what became of a group.
-RESOLVE_S: Final = 10.0
+RESOLVE_S: Final = 5.0
 #: Seconds between two tries.
 RESOLVE_PAUSE_S: Final = 0.2
 #: Seconds between two times that old rows of `writes` are deleted, whoever left them.
@@ -52,7 +52,8 @@ TIDY_INTERVAL_S: Final = 600.0
 UNRESOLVED_MAX: Final = 1_000
 
 _RETURNS: Final = re.compile(r"\bRETURNING\b|\A\s*(SELECT|WITH)\b", re.IGNORECASE)
-_NO_TABLE: Final = "no such table: writes"
+#: Before the migration that makes them.
+_NO_TABLE: Final = re.compile("no such table: (writes|revision)")
 
 
 class LibsqlWriter:
@@ -61,13 +62,13 @@ class LibsqlWriter:
     Attributes:
         group_size: of the last group, in batches.
         answers_lost: requests that were sent and not answered, since the start.
-        index: the replication index after the last write; None before it.
+        revision: of the database after the last write; None before it.
     """
 
     def __init__(self, server: Server) -> None:
         self.group_size = 0
         self.answers_lost = 0
-        self.index: int | None = None
+        self.revision: int | None = None
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._name = secrets.token_hex(8)
@@ -180,9 +181,9 @@ class LibsqlWriter:
             log.warning("store.answer_lost", error=str(error), batches=len(jobs))
             return await self._resolved(jobs, numbers, error, again=again)
         except InvariantError as error:
-            if _NO_TABLE not in str(error):
+            if not _NO_TABLE.search(str(error)):
                 raise
-            # Before its migration there is no such table. Nothing of the group was applied.
+            # Nothing of the group was applied.
             return await self._send(WriteRequest(batches))
         self._unresolved.clear()  # taken away before the group
         return [each if isinstance(each, Exception) else each[1:] for each in outcomes]
@@ -190,10 +191,11 @@ class LibsqlWriter:
     async def _send(self, request: WriteRequest) -> list[Outcome]:
         raw = await self._server.post(request.body(), timeout_s=WRITE_TIMEOUT_S)
         try:
-            outcomes, index = request.outcomes(raw)
+            outcomes, before = request.outcomes(raw)
         except Unreadable as error:
             raise Lost(f"{self._server.name} answered, but {error}") from error
-        self.index = index if index is not None else self.index
+        if before:
+            [[self.revision]] = before[0]
         return outcomes
 
     def _next_number(self) -> int:
@@ -205,7 +207,7 @@ class LibsqlWriter:
 
     def _tidying(self, next_number: int) -> list[Statement]:
         """What goes before a group: rows that have served, and numbers that are taken away."""
-        statements = []
+        statements = [Statement(QUERIES["revision_count"])]
         statements.append(Statement(QUERIES["writes_forget"], (self._name, next_number)))
         if self._unresolved:
             statements.append(self._abandon(self._unresolved))

@@ -4,9 +4,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from store.database import Database, Statement
 from store.queries import QUERIES
+
+
+#: Seconds for which the last figures of a process that is gone are kept.
+KEPT_S: Final = 3_600
 
 
 class Kind(StrEnum):
@@ -31,21 +36,43 @@ class Measure:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def report(measures: Iterable[Measure], now: int) -> list[Statement]:
-    """Writes the figures over those before them."""
-    return [
+def report(measures: Iterable[Measure], now: int, *, instance: str = "") -> list[Statement]:
+    """Writes the figures over those before them, and deletes old ones of processes that are gone.
+
+    Args:
+        measures: of one process.
+        now: unix seconds.
+        instance: names the process; empty where there is but one.
+    """
+    told = [
         Statement(
             QUERIES["measure_report"],
-            (each.name, json.dumps(each.labels, sort_keys=True), each.kind, str(each.value), now),
+            (
+                instance,
+                each.name,
+                json.dumps(each.labels, sort_keys=True),
+                each.kind,
+                str(each.value),
+                now,
+            ),
         )
         for each in measures
     ]
+    return [*told, Statement(QUERIES["measures_forget"], (now - KEPT_S,))]
 
 
 async def told_since(database: Database, since: int) -> list[Measure]:
-    """The figures of processes that were alive then (unix seconds) or later, by name."""
+    """The figures of processes that were alive then (unix seconds) or later, by name.
+
+    Where processes have names, each figure says by the label `process` whose it is.
+    """
     [found] = await database.read([Statement(QUERIES["measures_since"], (since,))])
     return [
-        Measure(name=name, labels=json.loads(labels), kind=Kind(kind), value=float(value))
-        for name, labels, kind, value in found
+        Measure(
+            name=name,
+            labels=json.loads(labels) | ({"process": instance} if instance else {}),
+            kind=Kind(kind),
+            value=float(value),
+        )
+        for instance, name, labels, kind, value in found
     ]

@@ -111,9 +111,9 @@ LIMIT ?3;
 
 -- name: watch_keys
 -- Watch keys in use, those of payments for which money may still count, and those with slots in
--- which something may have been missed. Of expired payments it is the key's own frontier that says
--- whether money may count, by block time; ?1 only bounds how far back is looked, ?2 is for nodes
--- that list a transaction late. Leaps from key to key along the named indexes, because there are
+-- which something may have been missed. It is the key's own frontier that says whether money may
+-- count, by block time; ?1 only bounds how far back is looked, ?2 is for nodes that list a
+-- transaction late. Payments may carry keys that are not in the table: leaps from key to key along the named indexes, because there are
 -- many payments and few keys; left to itself, SQLite would look at every expired payment.
 WITH RECURSIVE
     open(key) AS (
@@ -139,6 +139,9 @@ WITH RECURSIVE
 SELECT key FROM watch_keys
 WHERE retired_at IS NULL
    OR EXISTS (SELECT 1 FROM gaps WHERE key = watch_keys.key AND closed_at IS NULL)
+   OR needed_until >= max(?1, coalesce(
+       (SELECT block_time FROM cursors WHERE key = watch_keys.key) - ?2, 1
+   ))
 UNION
 SELECT key FROM open WHERE key > ''
 UNION
@@ -218,7 +221,8 @@ GROUP BY key ORDER BY key LIMIT ?3;
 -- keys in use; watch keys, references and destinations of payments for which money may still count.
 SELECT value FROM json_each(?1) AS named
 WHERE EXISTS (
-    SELECT 1 FROM watch_keys WHERE key = named.value AND retired_at IS NULL
+    SELECT 1 FROM watch_keys
+    WHERE key = named.value AND (retired_at IS NULL OR needed_until >= ?2)
 ) OR EXISTS (
     SELECT 1 FROM payments INDEXED BY payments_open
     WHERE status IN ('pending', 'processing') AND watch_key = named.value
@@ -409,6 +413,10 @@ SELECT key, slot, block_time, updated_at FROM cursors WHERE key = ?;
 
 -- name: cursor_times
 SELECT key, block_time FROM cursors WHERE key IN (SELECT value FROM json_each(?));
+
+-- name: cursors_of
+SELECT key, slot, block_time, updated_at FROM cursors
+WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key;
 
 -- name: cursor_advance
 -- A frontier never moves back, whoever writes last.
@@ -907,21 +915,28 @@ SELECT verdict, count(*) FROM webhook_events GROUP BY verdict;
 -- -------------------------------------------- health and measures: what the indexer says of itself
 
 -- name: health_report
-INSERT INTO health (component, problem, since, updated_at) VALUES (?1, ?2, ?3, ?3)
-ON CONFLICT (component) DO UPDATE
+INSERT INTO health (instance, component, problem, since, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
+ON CONFLICT (component, instance) DO UPDATE
 SET since = CASE WHEN problem IS excluded.problem THEN since ELSE excluded.since END,
     problem = excluded.problem, updated_at = excluded.updated_at;
 
+-- name: health_forget
+DELETE FROM health WHERE updated_at < ?1 AND instance <> ?2;
+
 -- name: health_all
-SELECT component, problem, since, updated_at FROM health ORDER BY component;
+SELECT component, problem, since, updated_at FROM health ORDER BY component, instance;
 
 -- name: measure_report
-INSERT INTO measures (name, labels, kind, value, updated_at) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (name, labels) DO UPDATE
+INSERT INTO measures (instance, name, labels, kind, value, updated_at) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (name, labels, instance) DO UPDATE
 SET kind = excluded.kind, value = excluded.value, updated_at = excluded.updated_at;
 
+-- name: measures_forget
+DELETE FROM measures WHERE updated_at < ?;
+
 -- name: measures_since
-SELECT name, labels, kind, value FROM measures WHERE updated_at >= ? ORDER BY name, labels;
+SELECT instance, name, labels, kind, value FROM measures WHERE updated_at >= ?
+ORDER BY name, labels, instance;
 
 
 -- ----------------------------------- api_keys and idempotency: who calls, and what was answered
@@ -1025,8 +1040,11 @@ INSERT INTO deployment (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING
 
 -- name: watch_key_take_in
 -- The configured one, unless it is known; also one that was retired stays as it is.
-INSERT INTO watch_keys (key, name, purpose, created_at)
-SELECT ?1, ?2, 'shared', ?3 WHERE NOT EXISTS (SELECT 1 FROM watch_keys WHERE key = ?1);
+INSERT INTO watch_keys (key, name, purpose, created_at, needed_until)
+SELECT ?1, ?2, 'shared', ?3, coalesce(
+    (SELECT max(expires_at + grace_s) FROM payments WHERE watch_key = ?1), 0
+)
+WHERE NOT EXISTS (SELECT 1 FROM watch_keys WHERE key = ?1);
 
 -- name: watch_key_make_first
 -- Where no payment could get one otherwise.
@@ -1041,7 +1059,7 @@ SELECT ?1, ?2, ?3, ?4
 WHERE (SELECT count(*) FROM watch_keys WHERE retired_at IS NULL) < ?5
   AND NOT EXISTS (SELECT 1 FROM payments WHERE reference = ?1)
   AND NOT EXISTS (
-      SELECT 1 FROM payments INDEXED BY payments_awaiting
+      SELECT 1 FROM payments INDEXED BY payments_by_amount
       WHERE status IN ('pending', 'processing', 'expired')
         AND coalesce(token_account, recipient) = ?1
   )
@@ -1076,6 +1094,11 @@ RETURNING key, name, purpose, created_at, retired_at;
 -- The third: whom the old one was reserved for gets the new one.
 UPDATE api_keys SET watch_key = ?2
 WHERE watch_key = ?1 AND EXISTS (SELECT 1 FROM watch_keys WHERE key = ?2);
+
+-- name: watch_key_leave_callers
+-- Whom a retired one was reserved for gets a shared one.
+UPDATE api_keys SET watch_key = NULL
+WHERE watch_key IN (SELECT key FROM watch_keys WHERE name = ?1 AND retired_at IS NOT NULL);
 
 -- name: watch_keys_all
 SELECT key, name, purpose, created_at, retired_at FROM watch_keys ORDER BY created_at, name, key;
@@ -1326,6 +1349,12 @@ SELECT min(created_at) FROM webhook_deliveries WHERE state = 'waiting';
 
 
 -- --------------------------------------------------- writes: what became of batches without answer
+
+-- name: revision_count
+UPDATE revision SET value = value + 1 RETURNING value;
+
+-- name: revision_get
+SELECT value FROM revision;
 
 -- name: write_mark
 -- Part of the batch itself: there when the batch was applied. Refused, and the batch with it, when

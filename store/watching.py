@@ -22,8 +22,12 @@ LOOKED_AFTER_S: Final = 7 * 86_400
 
 
 async def watch_keys(database: Database, *, now: int) -> list[str]:
-    """Watch keys of all payments for which money may still count."""
-    return await payments.column(database, "watch_keys", (now,))
+    """Watch keys in use, and those of before for which money may still count, in order.
+
+    Those of before also as long as slots in which something may have been missed are not swept.
+    """
+    parameters = (now - LOOKED_AFTER_S, LISTED_LATE_S)
+    return await payments.column(database, "watch_keys", parameters)
 
 
 async def foreign(database: Database, *, now: int, limit: int) -> list[str]:
@@ -82,8 +86,8 @@ async def with_verdict(database: Database, signatures: Collection[str]) -> set[s
 async def worth_a_look(database: Database, keys: Collection[str], *, now: int) -> set[str]:
     """Those of the keys that somebody who pays a payment of ours would name.
 
-    Watch keys, references, and where the money goes (the wallet for SOL, the token account for
-    tokens), each of payments for which money may still count.
+    Watch keys in use; and of payments for which money may still count: watch keys, references,
+    and where the money goes (the wallet for SOL, the token account for tokens).
     """
     parameters = (rows.json_text(sorted(keys)), now)
     return set(await payments.column(database, "keys_worth_a_look", parameters))

@@ -17,6 +17,7 @@ from indexer.cli import (
     schema,
     secret_files,
     serve,
+    watch,
     webhooks,
 )
 from indexer.cli.command import Commands, add_env_file
@@ -64,6 +65,7 @@ def build_parser() -> ArgumentParser:
     dlq.add_to(commands.group("dlq", "transactions that could not be examined"))
     webhooks.add_to(commands.group("webhooks", "what came in, what is sent, and to whom"))
     keys.add_to(commands.group("keys", "create, list and revoke API keys"))
+    watch.add_to(commands.group("watch", "the keys by which payments are found, and their change"))
     secret_files.add_to(commands.group("secrets", "settings that are kept encrypted"))
     demo.add_to(commands)
     return parser

@@ -24,7 +24,7 @@ from indexer.pipeline import Pipeline
 from indexer.settings import Settings
 from indexer.sources.endpoint import Bounds
 from indexer.sources.rpc import Rpc
-from store import deployment, migrate
+from store import migrate
 from store.database import Database, is_file, open_configured, path_of
 
 
@@ -201,11 +201,6 @@ async def chain_of(
 def pipeline_of(database: Database, rpc: Rpc) -> Pipeline:
     """The road, beside a daemon or without: readers of other processes see what it stores soon."""
     return Pipeline(database, rpc, clock=clock, wake=lambda: None)
-
-
-async def watch_key_of(settings: Settings, database: Database) -> str | None:
-    """The deployment's watch key, as configured or stored; None where no daemon has made it yet."""
-    return settings.watch_key or await deployment.get(database, "watch_key")
 
 
 def bounds_of(settings: Settings) -> Bounds:

@@ -11,7 +11,6 @@ from indexer.cli.command import (
     clock,
     database_of,
     pipeline_of,
-    watch_key_of,
 )
 from indexer.cli.output import print_json, print_table, say
 from indexer.cli.progress import progress
@@ -84,7 +83,7 @@ async def _repair(arguments: Namespace, settings: Settings) -> int:
         finalized = await rpc.finalized_slot()
         for slots in _final(found, finalized):
             say(f"examining slots {slots.first} to {slots.last}")
-            await _examine(arguments.strategy, settings, database, rpc, slots)
+            await _examine(arguments.strategy, database, rpc, slots)
         left = await gaps.listing(database, _GAPS_MAX, only_open=True)
     ids = {gap.id for gap in left}
     say(f"closed {sum(gap.id not in ids for gap in found)} of {len(found)} gaps")
@@ -93,9 +92,7 @@ async def _repair(arguments: Namespace, settings: Settings) -> int:
     return 1 if left else 0
 
 
-async def _examine(
-    strategy: Strategy, settings: Settings, database: Database, rpc: Rpc, slots: Slots
-) -> None:
+async def _examine(strategy: Strategy, database: Database, rpc: Rpc, slots: Slots) -> None:
     """One range; what cannot be examined is said, and the next one gets its turn."""
     with progress("slots") as tell:
 
@@ -110,9 +107,8 @@ async def _examine(
             concurrency=_CONCURRENCY,
             on_progress=told,
         )
-        watch_key = await watch_key_of(settings, database)
         try:
-            await replay.slots(slots, strategy, watch_key, dry_run=False, resume=True)
+            await replay.slots(slots, strategy, dry_run=False, resume=True)
         except (ReplayRefused, SourceError) as error:
             say(str(error))
 

@@ -30,6 +30,7 @@ _CREATE = f"""
     examples:
       axiompay keys create shop --scopes payments:read,payments:write
       axiompay keys create shop-2027 --scopes payments:write --expires-in 90d --rate 100/10s
+      axiompay keys create cafe --scopes payments:write --watch cafe     see axiompay watch add
       KEY=$(axiompay keys create ci --scopes payments:read)
       curl -H "Authorization: Bearer $KEY" http://127.0.0.1:8000/api/pay
 """
@@ -72,6 +73,11 @@ def add_to(commands: Commands) -> None:
         metavar="N/TIME",
         help="how often it may call, as 100/10s (default: as AXIOM_RATE_LIMIT says)",
     )
+    create.add_argument(
+        "--watch",
+        metavar="NAME",
+        help="the reserved watch key that its payments carry (default: a shared one)",
+    )
     commands.add("list", Command(_list), "list the keys", _LIST, as_json=True)
     revoke = commands.add("revoke", Command(_revoke), "end a key", _REVOKE)
     revoke.add_argument("name", metavar="NAME", help="the key's name or id")
@@ -100,6 +106,7 @@ async def _create(arguments: Namespace, settings: Settings) -> int:
             now=now,
             expires_at=None if lifetime_s is None else now + lifetime_s,
             rate=arguments.rate,
+            watch=arguments.watch,
         )
     print(key)
     if sys.stdout.isatty():
@@ -135,6 +142,7 @@ def _shown(key: ApiKey) -> dict[str, str | list[str] | None]:
         "name": key.name,
         "scopes": sorted(key.scopes),
         "rate": None if key.rate is None else str(key.rate),
+        "watch_key": key.watch_key,
         "created_at": format_time(key.created_at),
         "expires_at": None if key.expires_at is None else format_time(key.expires_at),
         "revoked_at": None if key.revoked_at is None else format_time(key.revoked_at),

@@ -11,13 +11,14 @@ from api import cards, offers
 from api.chain import Accounts
 from api.presentation import payment_body
 from api.schema import CUSTOMER_FIELDS, ChargeBody, PaymentBody
+from api.watch_keys import WatchKeys
 from indexer.cli.command import Command, CommandFailed, Commands, bounds_of, clock, database_of
 from indexer.cli.output import print_fields, print_json, say
 from indexer.core.card_creation import Customer
-from indexer.core.creation import NewPayment
+from indexer.core.creation import NewPayment, Policy
 from indexer.core.ids import PAYMENT_ID
 from indexer.core.types import Provider, Status
-from indexer.daemon import the_watch_key
+from indexer.daemon import ensure_watch_key
 from indexer.errors import Conflict, InvalidInput, StoreUnavailable
 from indexer.settings import Settings
 from indexer.sources.paymob import Paymob
@@ -132,7 +133,7 @@ async def _create_by_card(
 ) -> AnyRecord:
     if not settings.takes_cards:
         raise InvalidInput("--provider", "paymob is not set up: see AXIOM_PAYMOB_… in .env.example")
-    policy = settings.policy(await the_watch_key(database, settings))
+    policy = await _policy(database, settings)
     async with Paymob(Account.of(settings)) as desk:
         made = await cards.make(
             desk, policy, asked, customer, id=offers.fresh_id(), now=int(clock())
@@ -142,7 +143,7 @@ async def _create_by_card(
 
 
 async def _create_on_chain(database: Database, settings: Settings, asked: NewPayment) -> AnyRecord:
-    policy = settings.policy(await the_watch_key(database, settings))
+    policy = await _policy(database, settings)
     async with Rpc(settings.rpc_urls, bounds=bounds_of(settings)) as rpc:
         made = await offers.make(Accounts(rpc, (), time.monotonic), policy, asked, clock=clock)
     try:
@@ -155,6 +156,13 @@ async def _create_on_chain(database: Database, settings: Settings, asked: NewPay
     for warning in made.warnings:
         say(f"warning: {warning}")
     return made.record
+
+
+async def _policy(database: Database, settings: Settings) -> Policy:
+    """With a shared watch key, which is made where no daemon has come to it yet."""
+    await ensure_watch_key(database, settings, clock)
+    known = WatchKeys(database, settings.policy, monotonic=time.monotonic)
+    return await known.policy()
 
 
 def _customer(given: dict[str, str]) -> Customer:

@@ -14,7 +14,6 @@ from indexer.cli.command import (
     clock,
     database_of,
     pipeline_of,
-    watch_key_of,
 )
 from indexer.cli.output import print_json, say
 from indexer.cli.progress import Tell, progress
@@ -106,8 +105,7 @@ async def _replay(arguments: Namespace, settings: Settings) -> int:
         with progress("slots") as tell:
             replay = _replay_of(arguments, database, rpc, _Shown(tell))
             try:
-                watch_key = await watch_key_of(settings, database)
-                await _run(arguments, watch_key, replay, slots)
+                await _run(arguments, replay, slots)
             except (AxiomError, asyncio.CancelledError) as error:
                 failure = error
     report, seconds = replay.report, round(time.monotonic() - began, 3)
@@ -135,9 +133,7 @@ def _replay_of(arguments: Namespace, database: Database, rpc: Rpc, shown: "_Show
     )
 
 
-async def _run(
-    arguments: Namespace, watch_key: str | None, replay: Replay, slots: Slots | None
-) -> None:
+async def _run(arguments: Namespace, replay: Replay, slots: Slots | None) -> None:
     if arguments.signature is not None:
         await replay.signature(arguments.signature, dry_run=arguments.dry_run)
     elif slots is None:
@@ -148,7 +144,6 @@ async def _run(
             slots,
             # Watch keys are indexed wherever signatures are listed at all.
             Strategy.SIGNATURES if chosen == "auto" else Strategy(chosen),
-            watch_key,
             dry_run=arguments.dry_run,
             resume=arguments.resume,
         )

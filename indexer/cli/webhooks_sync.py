@@ -3,12 +3,13 @@
 from argparse import Namespace
 from typing import Any
 
-from indexer.cli.command import Command, CommandFailed, Commands, clock, database_of, watch_key_of
+from indexer.cli.command import Command, CommandFailed, Commands, clock, database_of
 from indexer.cli.output import print_json, say
 from indexer.errors import ConfigError
 from indexer.helius import Plan, Upkeep
 from indexer.settings import Settings
 from indexer.sources.helius import Helius
+from store import watching
 
 
 _SYNC = """
@@ -44,8 +45,7 @@ async def _sync(arguments: Namespace, settings: Settings) -> int:
         database_of(settings) as database,
         Helius(settings.helius_api_url, api_key) as helius,
     ):
-        watch_key = await watch_key_of(settings, database)
-        if watch_key is None:
+        if not await watching.watch_keys(database, now=int(clock())):
             raise CommandFailed(
                 "there is no watch key yet: `axiompay up` makes it at its first start"
             )
@@ -53,7 +53,6 @@ async def _sync(arguments: Namespace, settings: Settings) -> int:
             database,
             helius,
             webhook_id,
-            watch_key=watch_key,
             secrets=settings.helius_webhook_secrets,
             clock=clock,
         )

@@ -78,7 +78,8 @@ class Policy:
         tokens: the allow list, symbol to mint; None stands for native SOL.
         expires_in_s: seconds in which a payment must be made when a request does not say.
         grace_s: seconds after that in which late money still settles by itself.
-        watch_key: base58 of the key that stands beside the reference of every payment.
+        watch_key: base58 of the key that stands beside the payment's reference.
+        watch_keys: base58 of every one that there is; none of them is anything else.
         currency: what cards are charged in; None: no payments by card.
     """
 
@@ -87,7 +88,12 @@ class Policy:
     expires_in_s: int
     grace_s: int
     watch_key: str
+    watch_keys: frozenset[str] = frozenset()
     currency: Currency | None = None
+
+    def watches(self, key: str) -> bool:
+        """Whether the key is one of the deployment's watch keys."""
+        return key == self.watch_key or key in self.watch_keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,9 +269,9 @@ def _recipient(asked: str | None, policy: Policy) -> str:
         raise InvalidInput("recipient", f"{recipient} is a program or sysvar: money would be lost")
     if recipient in policy.tokens.values():
         raise InvalidInput("recipient", f"{recipient} is a mint: give the wallet to be paid")
-    if recipient == policy.watch_key:
+    if policy.watches(recipient):
         raise InvalidInput(
-            "recipient", "is the deployment's watch key, which nobody can spend from"
+            "recipient", "is a watch key of the deployment, which nobody can spend from"
         )
     return recipient
 
@@ -277,8 +283,8 @@ def _check_reference(key: str, recipient: str, policy: Policy) -> None:
         raise InvalidInput("reference", "is a program, sysvar or mint, which others use as well")
     if key == recipient:
         raise InvalidInput("reference", "is the recipient: every transfer to it would match")
-    if key == policy.watch_key:
-        raise InvalidInput("reference", "is the watch key, which all payments here share")
+    if policy.watches(key):
+        raise InvalidInput("reference", "is a watch key, which many payments here share")
 
 
 def _read(accounts: Mapping[str, Account | None], key: str) -> Account | None:

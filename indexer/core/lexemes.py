@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
 from indexer.core.texts import shown_name
-from indexer.errors import InvalidInput
+from indexer.errors import InvalidInput, MalformedInput
 
 
 BODY_BYTES_MAX: Final = 256 * 1024
@@ -69,14 +69,14 @@ def decode(raw: bytes, *, bytes_max: int = BODY_BYTES_MAX, depth_max: int = DEPT
             object_pairs_hook=object_of,
         )
     except UnicodeDecodeError as error:
-        raise InvalidInput("", f"is not UTF-8 at byte {error.start}") from None
+        raise MalformedInput("", f"is not UTF-8 at byte {error.start}") from None
     except RecursionError:
-        raise InvalidInput("", f"is nested more than {depth_max} deep") from None
+        raise MalformedInput("", f"is nested more than {depth_max} deep") from None
     except json.JSONDecodeError as error:
-        raise InvalidInput("", f"is not JSON: {error.msg}") from None
+        raise MalformedInput("", f"is not JSON: {error.msg}") from None
     except UnfitError as error:
         about = f"'{shown_name(error.name)}' " if error.name else ""
-        raise InvalidInput("", f"{about}{error.message}") from None
+        raise MalformedInput("", f"{about}{error.message}") from None
     _check_depth(value, depth_max)
     return value
 
@@ -155,4 +155,4 @@ def _check_depth(value: Any, depth_max: int) -> None:
             inner.extend(each.values() if isinstance(each, dict) else each)
         level = [each for each in inner if isinstance(each, (dict, list))]
     if level:
-        raise InvalidInput("", f"is nested more than {depth_max} deep")
+        raise MalformedInput("", f"is nested more than {depth_max} deep")

@@ -25,7 +25,7 @@ from indexer.core.standard_webhooks import signing_key
 from indexer.core.types import SYSTEM_PROGRAM, TOKEN_PROGRAM, EventType
 from indexer.core.verdict import Evidence, Sighting, Verdict
 from indexer.settings import Settings
-from store import events as stored_events, keys, migrate, payments
+from store import events as stored_events, keys, migrate, payments, watch_keys
 from store.database import Database, open_database
 from store.limiter import Limiter
 from store.shared import Shared
@@ -255,6 +255,7 @@ async def running(
         database = await open_database(f"sqlite:///{path / 'axiom.db'}")
         stack.push_async_callback(database.close)
         await migrate.migrate(database)
+        await watch_keys.ensure(database, configured=WATCH_KEY, fresh=WATCH_KEY, now=0)
         values = Settings(**(_SETTINGS | settings))
         api = await _start(
             database,
@@ -291,7 +292,6 @@ async def _start(
         chain=chain,
         clock=clock,
         wakeups=wakeups,
-        watch_key=WATCH_KEY,
         signing_keys=SIGNING_KEYS,
         **parts,
     )

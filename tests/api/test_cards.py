@@ -381,7 +381,9 @@ async def test_two_processes_make_one_payment_of_one_key(tmp_path: Path) -> None
         paused = Clock()
         other = replace(context, cards=Slow(), ledger=Ledger(api.database, paused))
         once = Once("key_writer", "POST /api/pay", "k-1")
-        waiting = asyncio.create_task(other.ledger.answer(once, raw, partial(_prepare, other, raw)))
+        waiting = asyncio.create_task(
+            other.ledger.answer(once, raw, partial(_prepare, other, None, raw))
+        )
         async with asyncio.timeout(30):
             while not fake.orders:
                 await asyncio.sleep(0.01)

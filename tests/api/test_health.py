@@ -12,6 +12,7 @@ from store import (
     deliveries,
     gaps,
     health,
+    watch_keys,
     webhook_endpoints,
     webhook_events,
 )
@@ -19,10 +20,11 @@ from store.cursors import Frontier
 from store.database import Statement
 from store.dead_letters import DeadLetter
 from store.gaps import GapReason
+from store.watch_keys import Purpose
 from store.webhook_events import Outcome
 from tests.api.running import NOW, WATCH_KEY, Api
 from tests.indexer.receiving import arrive
-from tests.instructions import signature
+from tests.instructions import key, signature
 from tests.store.sending import register
 
 
@@ -178,6 +180,46 @@ async def test_a_frontier_that_stands_still_is_noticed(api: Api) -> None:
         "unready",
         [("frontier", "the frontier has not moved for 61 s")],
     )
+
+
+async def test_of_several_watch_keys_the_one_that_is_behind_speaks_for_all(api: Api) -> None:
+    east = Frontier(key=key("east"), slot=5, block_time=NOW - 99, updated_at=NOW - 61)
+    await watch_keys.add(api.database, key("east"), "east", Purpose.SHARED, now=NOW - 99)
+    await well(api, cursors.advance(east))
+
+    _, body = await api.get("/readyz")
+
+    assert [(each["key"], each["slot"]) for each in body["frontiers"]] == sorted(
+        [(WATCH_KEY, 7), (key("east"), 5)]
+    )
+    assert await reasons(api) == (
+        503,
+        "unready",
+        [("frontier", "the frontier has not moved for 61 s")],
+    )
+
+
+@pytest.mark.parametrize(("age_s", "said"), [(60, []), (61, ["frontier"])])
+async def test_a_watch_key_in_use_is_read_within_a_minute(
+    api: Api, age_s: int, said: list[str]
+) -> None:
+    await watch_keys.add(api.database, key("east"), "east", Purpose.SHARED, now=NOW - age_s)
+    await well(api)
+
+    _, _, found = await reasons(api)
+
+    assert [component for component, _ in found] == said
+    assert all(
+        problem == "nothing of the watch key 'east' has been read yet" for _, problem in found
+    )
+
+
+async def test_a_retired_watch_key_that_nobody_may_pay_by_is_not_missed(api: Api) -> None:
+    await watch_keys.add(api.database, key("old"), "old", Purpose.SHARED, now=NOW - 999)
+    await watch_keys.retire(api.database, "old", now=NOW - 998)
+    await well(api)
+
+    assert await reasons(api) == (200, "ready", [])
 
 
 async def test_dead_letters_degrade_but_do_not_take_the_api_out(api: Api) -> None:

@@ -412,6 +412,16 @@ def test_randomness_that_repeats_a_key_is_a_bug(key: str) -> None:
         made(ask(), fresh_reference=key)
 
 
+@pytest.mark.parametrize("field", ["recipient", "reference"])
+def test_no_watch_key_of_the_deployment_is_anything_else(field: str) -> None:
+    policy = replace(POLICY, watch_keys=frozenset({OWN_REFERENCE, str(Pubkey([8] * 32))}))
+
+    for key in policy.watch_keys:
+        with pytest.raises(InvalidInput, match="watch key") as refused:
+            keys_to_read(ask(**{field: key}), policy)
+        assert refused.value.field == field
+
+
 # --- time
 
 

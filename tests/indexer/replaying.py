@@ -11,7 +11,7 @@ from indexer.core.ranges import Slots
 from indexer.replay import Replay
 from indexer.undertaking import Report, Strategy
 from tests.chain import BLOCK_TIME
-from tests.indexer.stage import FINAL_SLOT, WATCH_KEY, Stage, stage
+from tests.indexer.stage import FINAL_SLOT, Stage, stage
 
 
 BOTH = pytest.mark.parametrize("strategy", list(Strategy))
@@ -60,7 +60,7 @@ async def run(
     **rest: Any,
 ) -> Report:
     asked = {"dry_run": dry_run, "resume": resume}
-    return await replay_of(it, **rest).slots(slots, strategy, WATCH_KEY, **asked)
+    return await replay_of(it, **rest).slots(slots, strategy, **asked)
 
 
 async def contents(it: Stage) -> dict[str, list[tuple[Any, ...]]]:

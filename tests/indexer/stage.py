@@ -33,6 +33,7 @@ from store import (
     migrate,
     payments,
     reference_checks,
+    watch_keys,
 )
 from store.cursors import Frontier
 from store.database import Database, Statement, open_database
@@ -214,6 +215,7 @@ async def stage(folder: Path, *, nodes: int = 1, quorum: int = 1) -> AsyncIterat
         database = await open_database(f"sqlite:///{folder}/axiom.db")
         stack.push_async_callback(database.close)
         await migrate.migrate(database)
+        await watch_keys.ensure(database, configured=WATCH_KEY, fresh=WATCH_KEY, now=BLOCK_TIME)
         woken: list[int] = []
         pipeline = Pipeline(database, rpc, clock=clock, wake=lambda: woken.append(1))
         yield Stage(

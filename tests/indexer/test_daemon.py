@@ -13,11 +13,11 @@ from indexer.errors import ConfigError, InvariantError, SchemaMismatch, StoreUna
 from indexer.settings import Settings
 from indexer.sources import heads
 from indexer.watch import Watched
-from store import deployment, migrate
+from store import deployment, migrate, watch_keys
 from store.database import Database, Rows, open_database
 from tests.chain import key
 from tests.indexer.daemons import PATIENCE_S, hurry, running, settings_for, until_swept, until_told
-from tests.indexer.stage import Stage, stage
+from tests.indexer.stage import WATCH_KEY, Stage, stage
 from tests.servers.fake_rpc import FakeChain, FakeNode, eventually, hang, result, rpc_error
 
 
@@ -26,24 +26,43 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch.setattr)
 
 
-# --------------------------------------------------------------------------- watch key
+# --------------------------------------------------------------------------- watch keys
 
 
-async def test_the_watch_key_is_made_once_and_kept(tmp_path: Path) -> None:
+async def started(database: Database, watch_key: str | None = None) -> set[str]:
+    """The keys in use after the start of a daemon with that setting."""
+    settings = replace(Settings(), watch_key=watch_key)
+    await daemon.ensure_watch_key(database, settings, lambda: 100.9)
+    return {each.key for each in await watch_keys.listing(database) if each.retired_at is None}
+
+
+async def test_a_watch_key_is_made_once_and_kept(tmp_path: Path) -> None:
+    database = await open_database(f"sqlite:///{tmp_path}/axiom.db")
+    await migrate.migrate(database)
+
+    made = await started(database)
+
+    assert len(made) == 1
+    assert await started(database) == made
+    await database.close()
+
+
+async def test_one_that_is_set_is_taken_in_once_beside_those_in_use(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
-        made = await daemon.the_watch_key(it.database, Settings())
+        assert await started(it.database, key("set")) == {WATCH_KEY, key("set")}
+        [added] = [k for k in await watch_keys.listing(it.database) if k.key == key("set")]
+        await watch_keys.retire(it.database, added.name, now=200)
 
-        assert await daemon.the_watch_key(it.database, Settings()) == made
-        assert await deployment.get(it.database, "watch_key") == made
+        assert await started(it.database, key("set")) == {WATCH_KEY}, "it stays retired"
+        assert await started(it.database) == {WATCH_KEY}
 
 
-async def test_a_watch_key_that_is_set_wins_and_is_not_kept(tmp_path: Path) -> None:
-    async with stage(tmp_path) as it:
-        made = await daemon.the_watch_key(it.database, Settings())
+async def test_the_first_one_may_be_set(tmp_path: Path) -> None:
+    database = await open_database(f"sqlite:///{tmp_path}/axiom.db")
+    await migrate.migrate(database)
 
-        configured = replace(Settings(), watch_key=key("configured"))
-        assert await daemon.the_watch_key(it.database, configured) == key("configured")
-        assert await daemon.the_watch_key(it.database, Settings()) == made
+    assert await started(database, key("set")) == {key("set")}
+    await database.close()
 
 
 # ----------------------------------------------------------------------------- starting

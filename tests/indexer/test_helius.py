@@ -49,9 +49,7 @@ async def office(
         Helius(fake.url, API_KEY, timeout_s=5) as helius,
     ):
         fake.add("hook", addresses)
-        upkeep = Upkeep(
-            it.database, helius, "hook", watch_key=WATCH_KEY, secrets=secrets, clock=it.clock
-        )
+        upkeep = Upkeep(it.database, helius, "hook", secrets=secrets, clock=it.clock)
         yield Office(it, fake, upkeep)
 
 

@@ -56,10 +56,8 @@ def spoken(*found: Found | str, accounts: Sequence[str] = (WATCH_KEY,), **said: 
     return [{"signature": s, "accountData": data, "slot": SLOT} | said for s in signatures]
 
 
-async def handled(
-    it: Stage, live: Any, body: Any, source: WebhookSource = HELIUS, watch_key: str = WATCH_KEY
-) -> Outcome:
-    notices = Notices(it.database, live, watch_key, clock=it.clock)
+async def handled(it: Stage, live: Any, body: Any, source: WebhookSource = HELIUS) -> Outcome:
+    notices = Notices(it.database, live, clock=it.clock)
     event_id = await arrive(it.database, body, source=source, now=int(it.clock()), name=repr(body))
     return await notices.handle(await event_of(it.database, event_id))
 
@@ -152,11 +150,11 @@ async def test_money_for_an_expired_payment_is_looked_for_until_it_is_final(
         assert await it.events(order) == ["created", "expired", "settled"]
 
 
-async def expire(it: Stage, order: Payment) -> None:
+async def expire(it: Stage, order: Payment, *, watched: str = WATCH_KEY) -> None:
     """The payment's time is over, and everything before is known."""
-    for watched in (WATCH_KEY, order.terms.reference):
-        await it.advance(FINAL_SLOT, EXPIRES_AT + 10, watched=watched)
-    await Expiry(it.database, it.pipeline, clock=it.clock).expire(WATCH_KEY)
+    for each in (watched, order.terms.reference):
+        await it.advance(FINAL_SLOT, EXPIRES_AT + 10, watched=each)
+    await Expiry(it.database, it.pipeline, clock=it.clock).expire(watched)
     assert (await it.record(order)).payment.state.status is Status.EXPIRED
 
 
@@ -211,12 +209,12 @@ async def test_the_watch_key_counts_while_no_payment_is_open(tmp_path: Path) -> 
 
 async def test_a_payment_is_worth_a_look_until_its_grace_time_is_over(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
-        order = await it.expect()
-        await expire(it, order)
-        body = spoken(forged("x"), accounts=[order.terms.reference, SHOP, WATCH_KEY])
+        order = await it.expect(watch_key=key("older watch key"))
+        await expire(it, order, watched=key("older watch key"))
+        body = spoken(forged("x"), accounts=[order.terms.reference, SHOP, key("older watch key")])
         for now, count in ((EXPIRES_AT + GRACE_S, 1), (EXPIRES_AT + GRACE_S + 1, 0)):
             it.clock.now, looked = now, Looked()
-            await handled(it, looked, body, watch_key=key("another deployment's"))
+            await handled(it, looked, body)
 
             assert len(looked.signatures) == count
 
@@ -292,7 +290,7 @@ async def test_large_bodies_are_read_one_by_one(
     monkeypatch.setattr(notices_module, "read_notice", read)
     monkeypatch.setattr(notices_module, "INLINE_BYTES_MAX", 0)
     async with stage(tmp_path) as it:
-        notices = Notices(it.database, Looked(), WATCH_KEY, clock=it.clock)
+        notices = Notices(it.database, Looked(), clock=it.clock)
         now = int(it.clock())
         ids = [await arrive(it.database, spoken(forged(f"{n}")), now=now) for n in range(8)]
         events = [await event_of(it.database, event_id) for event_id in ids]

@@ -21,7 +21,7 @@ def indexer(it: Stage) -> Indexer:
         settings,
         it.database,
         it.rpc,
-        WATCH_KEY,
+        [WATCH_KEY],
         Wakeups(),
         time.time,
         sender=Outside(),

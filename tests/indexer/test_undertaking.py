@@ -54,7 +54,7 @@ async def test_it_goes_on_where_it_was_interrupted(
         dying(25)(it.rpc)
         replay = replay_of(it)
         with pytest.raises(SourceUnavailable):
-            await replay.slots(SLOTS, Strategy.BLOCKS, WATCH_KEY, dry_run=False, resume=False)
+            await replay.slots(SLOTS, Strategy.BLOCKS, dry_run=False, resume=False)
         it.rpc.block = healthy  # type: ignore[method-assign]  # replaced for this test
         half = await contents(it)
         before = it.node.count("getBlock")

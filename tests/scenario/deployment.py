@@ -19,7 +19,7 @@ from indexer.core.types import Status
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.settings import Settings
 from indexer.sources.rpc import Rpc
-from store import cursors, events as event_log, health, migrate, payments
+from store import cursors, events as event_log, health, migrate, payments, watching
 from store.database import Database, open_database
 from store.events import StoredEvent
 from store.payments import Record
@@ -53,7 +53,8 @@ class Deployment:
             stack.push_async_callback(database.close)
             await migrate.migrate(database)
             rpc = await stack.enter_async_context(Rpc(settings.rpc_urls))
-            watch_key = await daemon.the_watch_key(database, settings)
+            await daemon.ensure_watch_key(database, settings, time.time)
+            [watch_key] = await watching.watch_keys(database, now=int(time.time()))
             deployment = cls(settings, database, watch_key, rpc)
             stack.push_async_callback(deployment.stop)
             yield deployment

@@ -35,8 +35,9 @@ def the_frontier_passes_nothing(case: Case) -> Iterator[str]:
 
 
 def _of_payments(case: Case) -> Iterator[Move]:
-    """The movements of the watch key's frontier, and of those of references."""
-    for key in (case.outcome.watch_key, *case.truth.by_reference):
+    """The movements of the watch keys' frontiers, and of those of references."""
+    outcome = case.outcome
+    for key in (outcome.watch_key, *outcome.retired_keys, *case.truth.by_reference):
         yield from case.moves.get(key, ())
 
 
@@ -67,7 +68,8 @@ def the_frontier_keeps_up(case: Case) -> Iterator[str]:
 def coverage_reaches_the_frontier(case: Case) -> Iterator[str]:
     """The ledger of examined slots has no hole before the frontier, and nothing after the tip."""
     ranges = grouped(case.outcome.rows["coverage"], lambda row: row["key"])
-    keys = {case.outcome.watch_key, *case.truth.by_reference}
+    outcome = case.outcome
+    keys = {outcome.watch_key, *outcome.retired_keys, *case.truth.by_reference}
     for cursor in case.outcome.rows["cursors"]:
         if cursor["key"] not in keys:
             continue  # of a recipient

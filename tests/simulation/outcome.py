@@ -298,6 +298,7 @@ class Outcome:
         seed: makes the same world again.
         profile: which troubles this world had (name -> value), for people and for exemptions.
         watch_key: the deployment's.
+        retired_keys: those that were retired while customers bought.
         quorum: how many endpoints must agree.
         finalized: every transaction on the finalized chain, failed ones included, by
             (slot, index); each signature once, where it finally landed.
@@ -339,6 +340,7 @@ class Outcome:
     changes: Sequence[Change] = ()
     told: Sequence[Told] = ()
     handled: Sequence[Handled] = ()
+    retired_keys: Sequence[str] = ()
     reached: Sequence[Reached] = ()
     sold: Sold | None = None
     deaths: Sequence[Death] = ()

@@ -46,7 +46,7 @@ class People:
         clock: Callable[[], float],
         *,
         busy_s: float,
-        watch_key: str,
+        watch_keys: Sequence[str],
         seed: int,
     ) -> None:
         self.asked: list[Asked] = []
@@ -58,7 +58,7 @@ class People:
         self._database = database
         self._clock = clock
         self._busy_s = busy_s
-        self._watch_key = watch_key
+        self._watch_keys = watch_keys
         self._names = seed % NAME_SETS
         self._sent = 0
         self._shops = [key(f"shop {n} {self._names}") for n in range(2)]
@@ -98,12 +98,16 @@ class People:
             token_account=token_account,
             amount=rng.randint(1_000, 3_000_000),
             reference=key(f"reference {number} {self._names}"),
-            watch_key=None if rng.random() < 0.2 else self._watch_key,
+            watch_key=None if rng.random() < 0.2 else self._watch_key(number),
             created_at=0,
             expires_at=rng.randint(8, 50),
             grace_s=rng.choice((0, 5, 20, 40)),
         )
         return Payment(terms=self._dated(terms), order_id=f"order {number}")
+
+    def _watch_key(self, number: int) -> str:
+        """The older one for one in three, also when it is retired: nobody told who makes them."""
+        return self._watch_keys[0 if number % 3 else -1]
 
     def _dated(self, terms: Terms) -> Terms:
         """The same terms as of now."""

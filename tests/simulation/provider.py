@@ -83,7 +83,7 @@ class Provider:
         database: Database,
         clock: Callable[[], float],
         *,
-        watch_key: str,
+        watch_keys: Sequence[str],
         wake: Callable[[], bool],
     ) -> None:
         """Sends nothing before `run`.
@@ -94,7 +94,7 @@ class Provider:
             manners: its own.
             database: the door's.
             clock: unix seconds.
-            watch_key: it tells of transactions that name it.
+            watch_keys: it tells of transactions that name one.
             wake: what a door does after a commit; False when nobody is there who opens it.
         """
         self.is_calm = False
@@ -104,7 +104,7 @@ class Provider:
         self._manners = manners
         self._database = database
         self._clock = clock
-        self._watch_key = watch_key
+        self._watch_keys = watch_keys
         self._wake = wake
         self._gathered: list[Placement] = []
         self._to_send: asyncio.Queue[tuple[Told, bytes, float]] = asyncio.Queue()
@@ -138,7 +138,7 @@ class Provider:
     def on_confirmed(self, placements: Sequence[Placement]) -> None:
         """These were confirmed just now."""
         for placement in placements:
-            if self._watch_key not in placement.keys:
+            if not set(self._watch_keys).intersection(placement.keys):
                 if self._chance(self._manners.lies):
                     self._tell_of_strangers(placement)
                 continue
@@ -180,7 +180,7 @@ class Provider:
 
     def _tell_of_strangers(self, placement: Placement) -> None:
         """As if a transaction of somebody else had named the watch key."""
-        keys = [*placement.keys, self._watch_key]
+        keys = [*placement.keys, self._watch_keys[0]]
         body = msgspec.json.encode([_enhanced(placement, keys)])
         self._send(body, [placement.signature], is_true=False)
 

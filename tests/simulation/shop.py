@@ -207,7 +207,7 @@ class Shop:
             _settings(),
             life.handle.database(),
             Rpc(("http://nowhere",)),
-            "",
+            [],
             life.wakeups,
             self.calendar.now,
             sender=SimulatedSender(self.receivers, life, self.calendar, self.traffic),

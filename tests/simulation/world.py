@@ -28,6 +28,7 @@ from indexer.sources.endpoint import Bounds
 from indexer.sources.pubsub import PubSub
 from indexer.sources.rpc import Rpc
 from store.database import Statement
+from store.queries import QUERIES
 from tests.instructions import key
 from tests.simulation import profile as profiles
 from tests.simulation.calendar import Calendar
@@ -122,6 +123,7 @@ class World:
                 for number in range(self.profile.payments):
                     busy.create_task(self.people.live_through(number), name=f"buyer {number}")
                 busy.create_task(asyncio.sleep(self.profile.busy_s), name="busy")
+                busy.create_task(self._retire(), name="rotation")
             self._calm_down()
             is_quiet = await self._quiet()
             self.processes.end()
@@ -130,6 +132,13 @@ class World:
                     task.cancel()
         return self._outcome(is_quiet)
 
+    async def _retire(self) -> None:
+        """Somebody ends the use of the older key, at any time."""
+        await asyncio.sleep(self._rng("rotation").random() * self.profile.busy_s)
+        retired = ("older", int(self.calendar.now()))
+        self.disk.apply([Statement(QUERIES["watch_key_retire"], retired)], 0)
+        self._note("people", "the older watch key is retired")
+
     def _make(self, loop: VirtualLoop) -> None:
         profile = self.profile
         self._loop = loop
@@ -137,6 +146,10 @@ class World:
         self.watch_key = key(f"watch key {self.seed % 32}")
         self.chain = Chain(loop, self._rng("chain"), profile.pace)
         self.chain.note = self._note
+        self.retired_key = key(f"older watch key {self.seed % 32}")
+        for name, watch_key in (("first", self.watch_key), ("older", self.retired_key)):
+            taken_in = (watch_key, name, int(self.calendar.now()))
+            self.disk.apply([Statement(QUERIES["watch_key_take_in"], taken_in)], 0)
         self.disk.committed = self._committed
         self.nodes = [
             Node(number, self.chain, loop, self._rng(f"node {number}"), temper)
@@ -164,7 +177,7 @@ class World:
             api.database(),
             self.calendar.now,
             busy_s=profile.busy_s,
-            watch_key=self.watch_key,
+            watch_keys=(self.watch_key, self.retired_key),
             seed=self.seed,
         )
         self.people.invent = self._invent
@@ -192,7 +205,7 @@ class World:
             manners,
             Handle(self.disk, self._loop, 0, self._store_troubles("door")).database(),
             self.calendar.now,
-            watch_key=self.watch_key,
+            watch_keys=(self.watch_key, self.retired_key),
             wake=self.processes.wake,
         )
 
@@ -227,7 +240,7 @@ class World:
                 _settings(len(self.nodes), profile.quorum),
                 life.handle.database(),
                 rpc,
-                self.watch_key,
+                [self.watch_key, self.retired_key],
                 life.wakeups,
                 self.calendar.now,
                 sender=SimulatedSender(self.receivers, life, self.calendar, self.traffic),
@@ -304,6 +317,7 @@ class World:
             seed=self.seed,
             profile=self.profile.shown(),
             watch_key=self.watch_key,
+            retired_keys=(self.retired_key,),
             quorum=self.profile.quorum,
             finalized=[p.truth() for p in placements if p.finalized_at_s is not None],
             dropped=[p.truth() for p in placements if p.dropped_at <= self.chain.tip],

@@ -12,6 +12,7 @@ import pytest
 from indexer.errors import ConfigError, Conflict, InvariantError, StoreBroken, StoreUnavailable
 from store.connection import connect
 from store.database import Database, Statement, open_database, path_of
+from store.migrate import migrate
 from tests.store.writing_process import ROWS
 
 
@@ -193,10 +194,11 @@ async def test_two_processes_write_one_file(url: str) -> None:
 
 
 async def test_a_file_that_another_process_holds_is_reported_and_survives(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("store.connection.BUSY_TIMEOUT_S", 0.05)
-    second = await open_database(f"sqlite:///{tmp_path}/axiom.db")
+    database, second = await open_database(url), await open_database(url)
+    await migrate(database)
     holder = connect(str(tmp_path / "axiom.db"), read_only=False)
     holder.execute("BEGIN IMMEDIATE")
 
@@ -208,6 +210,7 @@ async def test_a_file_that_another_process_holds_is_reported_and_survives(
     await second.write([put("a")])
     assert await database.read([READ_NAMES]) == [[("a",)]]
     await second.close()
+    await database.close()
 
 
 async def test_closing_leaves_one_tidy_file(url: str, tmp_path: Path) -> None:

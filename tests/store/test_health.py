@@ -1,5 +1,5 @@
 from store import health
-from store.database import Database
+from store.database import Database, Statement
 from store.health import Report
 
 
@@ -27,3 +27,35 @@ async def test_each_part_speaks_for_itself(database: Database) -> None:
         Report(component="rpc", problem=None, since=11, updated_at=11),
         Report(component="sweep", problem="behind", since=10, updated_at=10),
     ]
+
+
+async def test_of_several_processes_the_worst_that_is_still_said_counts(
+    database: Database,
+) -> None:
+    await database.write(
+        [
+            health.report("rpc", None, 100, instance="one"),
+            health.report("rpc", "down", 90, instance="two"),
+            health.report("rpc", "burning", 60, instance="gone"),
+        ]
+    )
+
+    assert await health.all_of(database) == [
+        Report(component="rpc", problem="down", since=90, updated_at=100)
+    ]
+
+
+async def test_who_is_gone_is_forgotten_by_who_is_there(database: Database) -> None:
+    now = health.KEPT_S + 100
+    await database.write(
+        [
+            health.report("rpc", "down", 99, instance="gone"),
+            health.report("sweep", "slow", 99, instance="here"),
+            health.report("rpc", None, now, instance="here"),
+            health.forget(now, instance="here"),
+        ]
+    )
+
+    assert [each.component for each in await health.all_of(database)] == ["rpc", "sweep"]
+    [found] = await database.read([Statement("SELECT instance FROM health")])
+    assert {instance for (instance,) in found} == {"here"}

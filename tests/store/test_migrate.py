@@ -88,8 +88,10 @@ async def test_a_record_with_a_gap_is_refused(empty: Database) -> None:
         await migrate.check(empty, migrations=[FIRST, SECOND])
 
 
-async def test_of_two_that_race_one_applies_and_both_go_on(empty: Database, url: str) -> None:
-    others = [await open_database(url) for _ in range(3)]
+async def test_of_two_that_race_one_applies_and_both_go_on(
+    empty: Database, backend_url: str
+) -> None:
+    others = [await open_database(backend_url) for _ in range(3)]
 
     applied = await asyncio.gather(*(migrate.migrate(each) for each in (empty, *others)))
 
@@ -99,9 +101,9 @@ async def test_of_two_that_race_one_applies_and_both_go_on(empty: Database, url:
         await other.close()
 
 
-async def test_the_slower_of_two_that_differ_is_refused(empty: Database, url: str) -> None:
+async def test_the_slower_of_two_that_differ_is_refused(empty: Database, backend_url: str) -> None:
     """Two releases race: what the loser brings is not what the database has."""
-    other = await open_database(url)
+    other = await open_database(backend_url)
     await migrate.migrate(other, migrations=[FIRST])
     await other.close()
 

@@ -23,6 +23,7 @@ SMALL = {
     "health",
     "measures",
     "webhook_endpoints",
+    "watch_keys",
 }
 #: Count along an index.
 COUNTS = {
@@ -33,7 +34,7 @@ COUNTS = {
     "charge_counts",
 }
 #: An audit looks at every event once: that is what it is for.
-WHOLE = {"audit_log", "audit_log_holes"}
+WHOLE = {"audit_log", "audit_log_holes", "watch_key_take_in"}
 #: Read along an index and stop at their limit.
 LIMITED = {"gaps_listing", "gaps_listing_open", "ids_in_review", "card_ids_in_review"}
 

@@ -187,9 +187,17 @@ async def test_watch_keys_are_listed_while_money_may_still_count(database: Datab
     assert await watching.watch_keys(database, now=GRACE_ENDS) == [
         "key expired", "key pending", "key processing", "shared",
     ]  # fmt: skip
-    assert await watching.watch_keys(database, now=GRACE_ENDS + 1) == [
-        "key pending", "key processing", "shared",
-    ]  # fmt: skip
+    looked_after = GRACE_ENDS + watching.LOOKED_AFTER_S
+    assert "key expired" in await watching.watch_keys(database, now=looked_after)
+    open_ones = ["key pending", "key processing", "shared"]
+    assert await watching.watch_keys(database, now=looked_after + 1) == open_ones
+
+    # The clock alone does not end it: what was paid in time may not be final yet.
+    all_seen = GRACE_ENDS + watching.LISTED_LATE_S
+    for block_time, wanted in ((all_seen, ["key expired", *open_ones]), (all_seen + 1, open_ones)):
+        moved = Frontier(key="key expired", slot=9, block_time=block_time, updated_at=NOW)
+        await database.write([cursors.advance(moved)])
+        assert await watching.watch_keys(database, now=all_seen + 1) == wanted
 
 
 async def test_without_payments_nothing_is_watched(database: Database) -> None:

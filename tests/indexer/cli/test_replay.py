@@ -5,8 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +36,6 @@ class Result:
     @property
     def report(self) -> dict[str, Any]:
         return dict(json.loads(self.out))
-
-
-@asynccontextmanager
-async def place(tmp_path: Path, **rest: Any) -> AsyncIterator[Stage]:
-    """A stage whose watch key is the deployment's own."""
-    async with staged(tmp_path, **rest) as it:
-        await deployment.put_once(it.database, "watch_key", WATCH_KEY)
-        yield it
 
 
 def environment(it: Stage, folder: Path, more: dict[str, str]) -> dict[str, str]:
@@ -90,7 +81,7 @@ async def replay(it: Stage, folder: Path, *arguments: str, **settings: str) -> R
 
 @pytest.mark.parametrize("strategy", ["auto", "signatures", "blocks"])
 async def test_a_range_is_settled_and_reported(strategy: str, tmp_path: Path) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         order = await it.expect()
         it.pay(order, slot=910)
 
@@ -118,7 +109,7 @@ async def test_a_range_is_settled_and_reported(strategy: str, tmp_path: Path) ->
 
 
 async def test_a_person_reads_the_same_as_a_table(tmp_path: Path) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         order = await it.expect()
         found = it.pay(order, slot=910)
 
@@ -139,7 +130,7 @@ async def test_a_person_reads_the_same_as_a_table(tmp_path: Path) -> None:
 
 
 async def test_a_dry_run_leaves_the_file_as_it_is(tmp_path: Path) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         it.pay(await it.expect(), slot=910)
         before = await contents(it)
 
@@ -155,7 +146,7 @@ async def test_a_dry_run_leaves_the_file_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("by", ["signature", "reference"])
 async def test_one_transaction_or_one_payment(by: str, tmp_path: Path) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         order = await it.expect()
         found = it.pay(order, slot=910)
         what = {"signature": found.signature, "reference": order.terms.reference}[by]
@@ -168,7 +159,7 @@ async def test_one_transaction_or_one_payment(by: str, tmp_path: Path) -> None:
 
 
 async def test_the_cluster_is_noted_where_no_daemon_ran(tmp_path: Path) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         await replay(it, tmp_path, *RANGE, "--dry-run")
         before = await deployment.get(it.database, "genesis_hash")
         await replay(it, tmp_path, *RANGE)
@@ -178,7 +169,7 @@ async def test_the_cluster_is_noted_where_no_daemon_ran(tmp_path: Path) -> None:
 
 
 async def test_requests_are_bounded(tmp_path: Path) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         under_way, most = 0, 0
         answer = it.node._answer_http
 
@@ -206,7 +197,7 @@ async def test_requests_are_bounded(tmp_path: Path) -> None:
 
 
 async def test_what_cannot_be_read_is_said_and_kept(tmp_path: Path) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         it.pay(await it.expect(), slot=910)
         it.node.fail("getTransaction", null(), times=None)
 
@@ -232,7 +223,7 @@ async def test_what_cannot_be_read_is_said_and_kept(tmp_path: Path) -> None:
 async def test_what_cannot_be_replayed_is_refused(
     arguments: tuple[str, ...], says: str, tmp_path: Path
 ) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         it.node.first_available = 500
         before = await contents(it)
 
@@ -247,7 +238,7 @@ async def test_what_cannot_be_replayed_is_refused(
 
 
 async def test_another_cluster_is_refused(tmp_path: Path) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         await deployment.put_once(it.database, "genesis_hash", key("elsewhere"))
 
         result = await replay(it, tmp_path, *RANGE)
@@ -257,7 +248,7 @@ async def test_another_cluster_is_refused(tmp_path: Path) -> None:
 
 
 async def test_an_endpoint_that_is_gone_says_how_to_go_on(tmp_path: Path) -> None:
-    async with place(tmp_path) as it:
+    async with staged(tmp_path) as it:
         asked = 0
         answer = it.node._answer
 
@@ -291,7 +282,7 @@ async def test_killed_in_the_middle_it_ends_as_if_nothing_had_been(tmp_path: Pat
     for kill_at in (None, 1, 60, 200, 400):
         folder = tmp_path / f"{kill_at}"
         folder.mkdir()
-        async with place(folder) as it:
+        async with staged(folder) as it:
             ends.append(await killed_and_resumed(it, folder, kill_at))
 
     assert all(end == ends[0] for end in ends[1:])

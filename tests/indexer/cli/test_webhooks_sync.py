@@ -48,7 +48,6 @@ def settings_for(fake: FakeHelius, **others: str) -> dict[str, str]:
         "HELIUS_API_KEY": API_KEY,
         "HELIUS_WEBHOOK_ID": "hook",
         "HELIUS_WEBHOOK_SECRETS": AUTH_HEADER.replace(" ", "-"),
-        "WATCH_KEY": WATCH_KEY,
     } | others
 
 
@@ -57,25 +56,32 @@ def _known_header(helius: FakeHelius) -> None:
     helius.hooks["hook"]["authHeader"] = AUTH_HEADER.replace(" ", "-")
 
 
-def test_it_makes_the_webhook_what_it_should_be(migrated: Run, helius: FakeHelius) -> None:
-    result = migrated("webhooks", "sync", **settings_for(helius))
+@pytest.fixture
+def started(migrated: Run) -> Run:
+    """With a watch key, as after the first start of a daemon."""
+    assert migrated("watch", "add", "first", "--key", WATCH_KEY).code == 0
+    return migrated
+
+
+def test_it_makes_the_webhook_what_it_should_be(started: Run, helius: FakeHelius) -> None:
+    result = started("webhooks", "sync", **settings_for(helius))
 
     assert result.code == 0, result.err
     assert result.out == ""
     assert "addresses added: 1, removed: 1, kept: 0" in result.err
     assert helius.hooks["hook"]["accountAddresses"] == [WATCH_KEY]
 
-    again = migrated("webhooks", "sync", **settings_for(helius))
+    again = started("webhooks", "sync", **settings_for(helius))
     assert (again.code, "is as wanted; addresses: 1" in again.err) == (0, True)
     assert helius.methods() == ["GET", "PUT", "GET"]
 
 
 def test_a_dry_run_changes_nothing_and_says_that_something_differs(
-    migrated: Run, helius: FakeHelius
+    started: Run, helius: FakeHelius
 ) -> None:
     helius.hooks["hook"]["active"] = False
 
-    result = migrated("webhooks", "sync", "--dry-run", **settings_for(helius))
+    result = started("webhooks", "sync", "--dry-run", **settings_for(helius))
 
     assert result.code == 1
     assert "addresses to be added: 1, to be removed: 1" in result.err
@@ -83,14 +89,14 @@ def test_a_dry_run_changes_nothing_and_says_that_something_differs(
     assert helius.methods() == ["GET"]
 
 
-def test_a_dry_run_of_what_is_as_wanted_is_well(migrated: Run, helius: FakeHelius) -> None:
+def test_a_dry_run_of_what_is_as_wanted_is_well(started: Run, helius: FakeHelius) -> None:
     helius.hooks["hook"]["accountAddresses"] = [WATCH_KEY]
 
-    assert migrated("webhooks", "sync", "--dry-run", **settings_for(helius)).code == 0
+    assert started("webhooks", "sync", "--dry-run", **settings_for(helius)).code == 0
 
 
-def test_json_names_the_addresses(migrated: Run, helius: FakeHelius) -> None:
-    result = migrated("webhooks", "sync", "--json", **settings_for(helius))
+def test_json_names_the_addresses(started: Run, helius: FakeHelius) -> None:
+    result = started("webhooks", "sync", "--json", **settings_for(helius))
 
     [line] = result.lines
     assert json.loads(line) == {
@@ -104,10 +110,10 @@ def test_json_names_the_addresses(migrated: Run, helius: FakeHelius) -> None:
     }
 
 
-def test_what_it_cannot_put_right_is_said(migrated: Run, helius: FakeHelius) -> None:
+def test_what_it_cannot_put_right_is_said(started: Run, helius: FakeHelius) -> None:
     helius.hooks["hook"]["authHeader"] = "canary-of-the-webhook"
 
-    result = migrated("webhooks", "sync", **settings_for(helius))
+    result = started("webhooks", "sync", **settings_for(helius))
 
     assert result.code == 1
     assert "none of AXIOM_HELIUS_WEBHOOK_SECRETS" in result.err
@@ -123,9 +129,9 @@ def test_what_it_cannot_put_right_is_said(migrated: Run, helius: FakeHelius) -> 
     ],
 )
 def test_a_refusal_is_one_line_without_a_key(
-    migrated: Run, helius: FakeHelius, setting: str, value: str, words: str
+    started: Run, helius: FakeHelius, setting: str, value: str, words: str
 ) -> None:
-    result = migrated("webhooks", "sync", **settings_for(helius, **{setting: value}))
+    result = started("webhooks", "sync", **settings_for(helius, **{setting: value}))
 
     assert result.code == 1
     assert words in result.err
@@ -142,7 +148,7 @@ def test_without_its_settings_it_says_which(migrated: Run) -> None:
 def test_before_there_is_a_watch_key_it_says_who_makes_one(
     migrated: Run, helius: FakeHelius
 ) -> None:
-    result = migrated("webhooks", "sync", **settings_for(helius, WATCH_KEY=""))
+    result = migrated("webhooks", "sync", **settings_for(helius))
 
     assert result.code == 1
     assert "`axiompay up` makes it" in result.err

@@ -71,7 +71,7 @@ def test_a_cache_that_cannot_be_written_is_named(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
 
-    with pytest.raises(SurfnetError, match="cannot install the Solana runtime into"):
+    with pytest.raises(SurfnetError, match="cannot install the local Solana runtime into"):
         install()
 
 

@@ -1,0 +1,227 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from indexer.demo.sqld.launcher import Sqld
+from indexer.errors import Conflict, InvariantError, StoreUnavailable
+from store import libsql_readers, libsql_writer
+from store.connection import Statement
+from store.database import Database, open_database
+from store.hrana import ReadRequest
+from store.libsql import Server
+from store.libsql_readers import LibsqlReaders
+from store.libsql_writer import LibsqlWriter
+from store.migrate import migrate
+from tests.servers.meddler import Meddler, Way
+
+
+VALUE = Statement("SELECT value FROM deployment WHERE name = 'a'")
+PUT = Statement("INSERT INTO deployment (name, value) VALUES ('a', '0')")
+
+
+def change(value: int) -> Statement:
+    return Statement("UPDATE deployment SET value = ? WHERE name = 'a'", (str(value),))
+
+
+@pytest.fixture
+async def replicas(sqld: Sqld, tmp_path: Path) -> AsyncIterator[tuple[Sqld, Sqld]]:
+    """Two replicas of `sqld`, which holds the schema and one row."""
+    database = await open_database(sqld.url)
+    await migrate(database)
+    await database.write([PUT])
+    await database.close()
+    async with (
+        Sqld.running(tmp_path / "one", primary=sqld) as one,
+        Sqld.running(tmp_path / "two", primary=sqld) as two,
+    ):
+        yield one, two
+
+
+@asynccontextmanager
+async def opened(primary: str, *replica_urls: str) -> AsyncIterator[Database]:
+    database = await open_database(primary, replica_urls=replica_urls)
+    yield database
+    await database.close()
+
+
+async def value(database: Database) -> int:
+    [[(found,)]] = await database.read([VALUE])
+    return int(found)
+
+
+async def value_or_none(database: Database) -> int | None:
+    try:
+        return await value(database)
+    except StoreUnavailable:
+        return None
+
+
+async def test_what_was_written_is_read_by_every_process(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld]
+) -> None:
+    one, two = replicas
+    async with opened(sqld.url, one.url) as writing, opened(sqld.url, two.url) as other:
+        for n in range(150):
+            await writing.write([change(n)])
+            assert {*await asyncio.gather(value(writing), value(other))} == {n}
+
+
+async def test_a_replica_that_is_not_told_how_far_it_must_be_answers_from_the_past(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld]
+) -> None:
+    """Shows that the test above could fail."""
+    request = ReadRequest([VALUE])
+    stale = 0
+    async with opened(sqld.url) as writing, Server(replicas[0].url, None) as replica:
+        for n in range(1_000):
+            await writing.write([change(n)])
+            [[(found,)]], _ = request.outcome(await replica.post(request.body(), timeout_s=30))
+            stale += int(found) != n
+            if stale:
+                break
+
+    assert stale
+
+
+async def test_one_question_serves_all_who_wait(sqld: Sqld, replicas: tuple[Sqld, Sqld]) -> None:
+    async with Meddler(sqld.url) as road, opened(road.url, replicas[0].url) as database:
+        await asyncio.gather(*(value(database) for _ in range(200)))
+
+        assert 1 <= road.requests < 20
+
+
+async def test_without_the_primary_nothing_is_told_of_the_past(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_writer, "RESOLVE_S", 0.1)
+    async with opened(sqld.url, *(each.url for each in replicas)) as database:
+        await database.write([change(5)])
+        assert await value(database) == 5
+        sqld.kill()
+
+        # A replica that has to open a connection of its own first does not get it from a dead
+        # primary: then it is no answer, and never one from the past.
+        assert {await value_or_none(database) for _ in range(3)} <= {5, None}
+        with pytest.raises(StoreUnavailable):
+            await database.write([change(6)])
+
+        sqld.start()
+        await database.write([change(7)])
+        assert await value(database) == 7
+
+
+async def test_a_restarted_primary_that_counts_anew_is_followed(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld]
+) -> None:
+    one, two = replicas
+    async with opened(sqld.url, one.url) as writing, opened(sqld.url, two.url) as other:
+        for n in range(1, 31):
+            if n % 10 == 0:
+                sqld.restart()
+                with suppress(StoreUnavailable):  # what was found broken was not written, or was
+                    await writing.write([change(n)])
+            await writing.write([change(n)])
+            assert await value(writing) == n
+            assert await value(other) == n
+
+
+async def test_a_frozen_primary_does_not_hold_up_reads_for_long(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_readers, "INDEX_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(libsql_readers, "REPLICA_TIMEOUT_S", 0.3)
+    async with opened(sqld.url, replicas[0].url) as database:
+        assert await value(database) == 0
+        sqld.pause()
+        assert await value_or_none(database) in {0, None}
+        sqld.resume()
+        assert await value(database) == 0
+
+
+async def test_the_others_answer_for_a_replica_that_does_not(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_readers, "REPLICA_TIMEOUT_S", 0.3)
+    one, two = replicas
+    async with opened(sqld.url, one.url, two.url) as database:
+        one.pause()
+        assert [await value(database) for _ in range(4)] == [0] * 4
+        two.kill()
+        assert await value(database) == 0  # by the primary
+        one.resume()
+        assert await value(database) == 0
+
+
+async def test_a_replica_that_cannot_come_so_far_does_not_tell_of_the_past(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_readers, "REPLICA_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(libsql_writer, "RESOLVE_S", 0.1)
+    one, _ = replicas
+    async with opened(sqld.url, one.url) as database:
+        assert await value(database) == 0
+        one.pause()
+        await database.write([change(1)])
+        sqld.kill()
+        one.resume()
+
+        assert await value_or_none(database) in {1, None}  # nothing is better than the past
+
+
+async def test_a_database_from_a_backup_is_noticed(sqld: Sqld, replicas: tuple[Sqld, Sqld]) -> None:
+    servers = [await Server(each.url, None).__aenter__() for each in (sqld, replicas[0])]
+    writer = LibsqlWriter(servers[0])
+    readers = LibsqlReaders(servers[0], servers[1:], writer)
+    readers._revision = writer.revision = 1_000_000  # as far as the one before had come
+
+    assert await readers.read([VALUE]) == [[("0",)]]
+    assert readers.revision < 1_000_000
+    await readers.close()
+    await writer.close()
+
+
+async def test_a_conflict_through_a_replica_is_one(sqld: Sqld, replicas: tuple[Sqld, Sqld]) -> None:
+    async with opened(replicas[0].url) as database:
+        with pytest.raises(Conflict):
+            await database.write([PUT])
+        await database.write([change(3)])
+    async with opened(sqld.url) as direct:
+        assert await value(direct) == 3
+
+
+async def test_a_read_does_not_write(sqld: Sqld, replicas: tuple[Sqld, Sqld]) -> None:
+    async with opened(sqld.url, replicas[0].url) as database:
+        with pytest.raises(InvariantError, match="a read batch writes"):
+            await database.read([change(1)])
+
+
+async def test_a_broken_connection_is_replaced_for_a_read(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld]
+) -> None:
+    async with Meddler(replicas[0].url) as road, opened(sqld.url, road.url) as database:
+        for way in (Way.NO_ANSWER, Way.NO_REQUEST):
+            road.meddle(way)
+            assert await value(database) == 0
+
+
+async def test_who_leaves_does_not_keep_the_others_from_the_answer(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld]
+) -> None:
+    async with opened(sqld.url, replicas[0].url) as database:
+        tasks = [asyncio.create_task(value(database)) for _ in range(20)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+
+        assert await asyncio.gather(*tasks[1::2]) == [0] * 10
+
+
+async def test_a_closed_one_refuses(sqld: Sqld, replicas: tuple[Sqld, Sqld]) -> None:
+    async with opened(sqld.url, replicas[0].url) as database:
+        pass
+
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await database.read([VALUE])
