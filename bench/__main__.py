@@ -8,6 +8,7 @@ from typing import Final
 #: Modules of this package, each with a `main()`, and what it measures.
 BENCHMARKS: Final = {
     "sqlite_drivers": "durable commits and reads: the store beside aiosqlite",
+    "writers": "one writer's rate: a file beside a libSQL server",
     "rpc_clients": "getTransaction: HTTP clients for JSON-RPC",
     "blocks": "full blocks matched against 100,000 open payments: replay by blocks",
     "limiter": "rate limits: what counting a request costs, in process and in Redis",

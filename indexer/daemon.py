@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 
 from api.app import create_app
 from api.server import serve
-from api.wakeups import Wakeups
+from api.wakeups import Bell, Wakeups
 from indexer import keyring
 from indexer.core import creation
 from indexer.core.account import Account
@@ -81,12 +81,12 @@ async def run(
     async with AsyncExitStack() as stack:
         common = await _open(settings, clock, stack, migrates=indexer and api, replicas=not indexer)
         tasks: Tasks = {}
+        shared = await _shared(common)
+        if shared is not None:
+            tasks |= {"redis": shared.run, "bell": Bell(common.wakeups, shared).run}
         if indexer:
             tasks |= (await _indexer(common)).tasks()
         if api:
-            shared = await _shared(common)
-            if shared is not None:
-                tasks["redis"] = shared.run
             app = await _app(common, shared)
             tasks["api"] = partial(
                 serve, app, settings.host, settings.port, stop=stop, on_ready=on_ready

@@ -126,10 +126,7 @@ class Indexer:
         )
         self._live = Live(database, rpc, pipeline, self._doorbells, clock=clock)
         self._inbox = self._of_chain()
-        self._options = {
-            **self._of_cards(settings, acquirer),
-            **self._of_helius(settings, helius),
-        }
+        self._options = self._of_cards(settings, acquirer) | self._of_helius(settings, helius)
         self._deliveries = Deliveries(
             database, sender, keys, clock=clock, wait=wakeups.wait, draw=draw
         )

@@ -74,6 +74,10 @@ class Script:
         object.__setattr__(self, "digest", digest)
 
 
+#: Seconds of silence after which a connection that listens is asked whether anybody is there; after
+#: as many again it is given up.
+SILENT_S: Final = 5.0
+
 #: A script that writes: it fails wherever a rate limit would, such as on a replica or a full one.
 _PROBE: Final = Script("return redis.call('SET', KEYS[1], redis.call('TIME')[1], 'PX', ARGV[1])")
 _DELETE_IF: Final = Script(
@@ -174,6 +178,43 @@ class Shared:
             SharedUnavailable: no answer; it may be gone all the same.
         """
         return bool(await self.script(_DELETE_IF, (key,), (value,)))
+
+    async def messages(self, channel: str) -> AsyncIterator[None]:
+        """Yields once it listens, and at each message on the channel: what is said is nothing.
+
+        Has a connection of its own. What is said while there is none is lost.
+
+        Raises:
+            SharedUnavailable: the connection broke, or Redis is silent.
+        """
+        connection = self._connection_class(**self._options)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await connection.connect()  # type: ignore[no-untyped-call]  # as above
+                await connection.send_command("SUBSCRIBE", PREFIX + channel)
+            is_asked = False
+            while True:
+                said = await connection.read_response(timeout=SILENT_S)
+                if said is None and is_asked:
+                    raise TimeoutError(f"Redis was silent for {2 * SILENT_S:g} s")
+                if said is None:
+                    await connection.send_command("PING")
+                elif said[0] != b"pong":
+                    yield
+                is_asked = said is None
+        except (ResponseError, *_FAILURES) as error:
+            raise SharedUnavailable(f"{_AWAY}: {str(error) or type(error).__name__}") from error
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def say(self, channel: str) -> None:
+        """A message to all who listen on the channel.
+
+        Raises:
+            SharedUnavailable: no answer.
+        """
+        self._must_be_there()
+        await self._ask("PUBLISH", PREFIX + channel, b"")
 
     def _must_be_there(self) -> None:
         if self.problem is not None:

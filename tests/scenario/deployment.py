@@ -29,6 +29,9 @@ from tests.rates import UNLIMITED
 #: The longest that any story waits for one thing to happen.
 PATIENCE_S = 30.0
 
+#: What processes must share where there is no folder for it.
+SIGNING_KEY = "0123456789abcdef0123456789ABCDEF"
+
 
 class Deployment:
     """One database file, and daemons over it that the test starts, stops and starts again."""
@@ -44,10 +47,19 @@ class Deployment:
     @classmethod
     @asynccontextmanager
     async def over(
-        cls, surfnet: Surfnet, folder: Path, *, tokens: dict[str, str] | None = None
+        cls,
+        surfnet: Surfnet,
+        folder: Path,
+        *,
+        tokens: dict[str, str] | None = None,
+        database_url: str = "",
     ) -> AsyncIterator[Self]:
-        """A migrated database; no daemon runs yet."""
+        """A migrated database, a file in that folder unless it is named; no daemon runs yet."""
         settings = settings_for(surfnet, folder, tokens)
+        if database_url:
+            settings = replace(
+                settings, database_url=database_url, webhook_signing_keys=(SIGNING_KEY,)
+            )
         async with AsyncExitStack() as stack:
             database = await open_database(settings.database_url)
             stack.push_async_callback(database.close)

@@ -46,9 +46,12 @@ async def problem_of(deployment: Deployment, component: str) -> str:
 
 
 async def test_the_socket_is_cut_again_and_again(
-    surfnet: Surfnet, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with Deployment.over(surfnet, tmp_path) as deployment, Wire.to(surfnet.ws_url) as wire:
+    async with (
+        Deployment.over(surfnet, tmp_path, database_url=database_url) as deployment,
+        Wire.to(surfnet.ws_url) as wire,
+    ):
         created = [await deployment.create("0.1") for _ in range(8)]
         await deployment.start(settings=replace(deployment.settings, ws_urls=(wire.url,)))
         paying = asyncio.create_task(pay_all(wallet, created, every_s=0.3))
@@ -62,9 +65,9 @@ async def test_the_socket_is_cut_again_and_again(
 
 
 async def test_nobody_listens_for_the_socket(
-    surfnet: Surfnet, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with Deployment.over(surfnet, tmp_path) as deployment:
+    async with Deployment.over(surfnet, tmp_path, database_url=database_url) as deployment:
         created = [await deployment.create("0.1") for _ in range(3)]
         await deployment.start(settings=replace(deployment.settings, ws_urls=(NOBODY,)))
         await pay_all(wallet, created)
@@ -73,9 +76,14 @@ async def test_nobody_listens_for_the_socket(
         assert await problem_of(deployment, "pubsub:0")
 
 
-async def test_the_socket_says_nothing(surfnet: Surfnet, wallet: Wallet, tmp_path: Path) -> None:
+async def test_the_socket_says_nothing(
+    surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
+) -> None:
     """A socket that is open and silent is as good as closed: no slot, no trust."""
-    async with Deployment.over(surfnet, tmp_path) as deployment, silent_socket() as url:
+    async with (
+        Deployment.over(surfnet, tmp_path, database_url=database_url) as deployment,
+        silent_socket() as url,
+    ):
         created = [await deployment.create("0.1") for _ in range(3)]
         await deployment.start(settings=replace(deployment.settings, ws_urls=(url,)))
         await pay_all(wallet, created)
@@ -85,9 +93,12 @@ async def test_the_socket_says_nothing(surfnet: Surfnet, wallet: Wallet, tmp_pat
 
 
 async def test_the_socket_falls_silent_in_the_middle(
-    surfnet: Surfnet, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with Deployment.over(surfnet, tmp_path) as deployment, Wire.to(surfnet.ws_url) as wire:
+    async with (
+        Deployment.over(surfnet, tmp_path, database_url=database_url) as deployment,
+        Wire.to(surfnet.ws_url) as wire,
+    ):
         before = await deployment.create("0.1")
         meanwhile = await deployment.create("0.1")
         after = await deployment.create("0.1")
@@ -104,9 +115,9 @@ async def test_the_socket_falls_silent_in_the_middle(
 
 
 async def test_the_daemon_starts_after_everything_was_final(
-    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with Deployment.over(surfnet, tmp_path) as deployment:
+    async with Deployment.over(surfnet, tmp_path, database_url=database_url) as deployment:
         created = [await deployment.create("0.1") for _ in range(3)]
         signatures = await pay_all(wallet, created)
         await cluster.landed(signatures, Commitment.FINALIZED)
@@ -116,11 +127,11 @@ async def test_the_daemon_starts_after_everything_was_final(
 
 
 async def test_the_daemon_is_away_while_a_payment_is_on_its_way(
-    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
     """Detected by one daemon, settled by the next; it is not final before the first has gone."""
     async with (
-        Deployment.over(surfnet, tmp_path) as deployment,
+        Deployment.over(surfnet, tmp_path, database_url=database_url) as deployment,
         LateNode.before(surfnet.rpc_url, is_strict=True) as node,
     ):
         payment = await deployment.create("0.1")
@@ -139,10 +150,10 @@ async def test_the_daemon_is_away_while_a_payment_is_on_its_way(
 
 
 async def test_the_node_says_nothing_for_a_while(
-    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
     async with (
-        Deployment.over(surfnet, tmp_path) as deployment,
+        Deployment.over(surfnet, tmp_path, database_url=database_url) as deployment,
         Wire.to(surfnet.rpc_url) as wire,
     ):
         created = [await deployment.create("0.1") for _ in range(2)]

@@ -38,9 +38,9 @@ async def node(surfnet: Surfnet) -> AsyncIterator[LateNode]:
 
 
 async def test_sol_paid_in_full_is_settled(
-    surfnet: Surfnet, node: LateNode, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, node: LateNode, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with Deployment.over(surfnet, tmp_path) as deployment:
+    async with Deployment.over(surfnet, tmp_path, database_url=database_url) as deployment:
         payment = await deployment.create("0.25")
         await start(deployment, node)
         signature = await seen(deployment, node, payment, wallet.pay(solana_pay_url(payment)))
@@ -61,10 +61,12 @@ async def test_sol_paid_in_full_is_settled(
 
 
 async def test_tokens_paid_in_two_parts_are_settled(
-    surfnet: Surfnet, node: LateNode, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, node: LateNode, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
     token = await wallet.create_token(decimals=6, supply=10_000_000)
-    async with Deployment.over(surfnet, tmp_path, tokens={"USDC": str(token.mint)}) as deployment:
+    async with Deployment.over(
+        surfnet, tmp_path, database_url=database_url, tokens={"USDC": str(token.mint)}
+    ) as deployment:
         await start(deployment, node)
         payment = await deployment.create("3", "USDC", memo="order 7")
         url = solana_pay_url(payment)

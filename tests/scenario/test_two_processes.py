@@ -1,10 +1,9 @@
-"""Indexer and API as processes of their own, on one SQLite file: they meet in the database."""
+"""Indexer and API as processes of their own, on one database: they meet in it."""
 
 import asyncio
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -14,14 +13,15 @@ from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
 from tests.ports import free_port
 from tests.rates import UNLIMITED
-from tests.scenario.deployment import PATIENCE_S
+from tests.scenario.deployment import PATIENCE_S, SIGNING_KEY
 from tests.scenario.serving import AXIOMPAY, axiompay
 
 
 @pytest.fixture
-def environment(surfnet: Surfnet, tmp_path: Path) -> dict[str, str]:
+def environment(surfnet: Surfnet, database_url: str) -> dict[str, str]:
     return os.environ | {
-        "AXIOM_DATABASE_URL": f"sqlite:///{tmp_path}/axiom.db",
+        "AXIOM_DATABASE_URL": database_url,
+        "AXIOM_WEBHOOK_SIGNING_KEYS": SIGNING_KEY,
         "AXIOM_RPC_URLS": surfnet.rpc_url,
         "AXIOM_WS_URLS": surfnet.ws_url,
         "AXIOM_TOKENS": "SOL",

@@ -20,6 +20,7 @@ FUNCTION_LINES_MAX = 70
 #: Modules whose tests live under another name, and where.
 TESTED_ELSEWHERE = {
     "indexer/__main__.py": "tests/indexer/cli",
+    "indexer/demo/npm.py": "tests/indexer/demo/surfnet/test_install.py",
     "indexer/core/types.py": "tests/core/test_settle.py",
     "indexer/core/payment.py": "tests/core/test_settle.py",
     "indexer/core/profile.py": "tests/core/test_profile_reader.py",
