@@ -9,6 +9,7 @@ from typing import Final
 BENCHMARKS: Final = {
     "sqlite_drivers": "durable commits and reads: the store beside aiosqlite",
     "writers": "one writer's rate: a file beside a libSQL server",
+    "libsql_drivers": "batches and reads on a libSQL server: libsql-client beside the store",
     "rpc_clients": "getTransaction: HTTP clients for JSON-RPC",
     "blocks": "full blocks matched against 100,000 open payments: replay by blocks",
     "limiter": "rate limits: what counting a request costs, in process and in Redis",

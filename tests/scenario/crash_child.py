@@ -1,9 +1,10 @@
 """The indexer as a process that kills itself at a chosen step.
 
-`crash_child.py DB RPC WS [STEP N]` is one such process. `crash_child.py --nursery` bears one after
-another: it reads a JSON object a line, forks a child for each, so that none has to import
-everything anew, and says its process id, and then its exit code. A child whose order names a
-`database` is a daemon as people run it; the others live faster, by the clock of the fake chain.
+`crash_child.py DATABASE_URL RPC WS [STEP N]` is one such process. `crash_child.py --nursery` bears
+one after another: it reads a JSON object a line, forks a child for each, so that none has to
+import everything anew, and says its process id, and then its exit code. A child whose order names
+a `database_url` is a daemon as people run it; the others live faster, by the clock of the fake
+chain.
 
 STEP is `before NAME` or `after NAME`; the N-th time it is reached, the process gets SIGKILL: no
 handler runs, nothing is flushed, no lock is released. Without STEP it runs until SIGTERM.
@@ -32,6 +33,7 @@ from indexer.settings import Settings
 from indexer.sweep import Sweeper
 from store.database import Database
 from tests.indexer.daemons import hurry, running_clock, settings_for
+from tests.scenario.deployment import SIGNING_KEY
 
 
 #: What can be died around, by name. Of writes only those of facts count, not those of health,
@@ -90,9 +92,10 @@ async def run(settings: Settings, clock: Callable[[], float]) -> None:
     await daemon.run(settings, clock=clock, indexer=True, api=False, stop=stop)
 
 
-def run_alone(database: str, rpc_url: str, ws_url: str) -> None:
+def run_alone(database_url: str, rpc_url: str, ws_url: str) -> None:
     settings = Settings(
-        database_url=f"sqlite:///{database}",
+        database_url=database_url,
+        webhook_signing_keys=(SIGNING_KEY,),
         rpc_urls=(rpc_url,),
         ws_urls=(ws_url,),
         rpc_rate=0,
@@ -134,8 +137,8 @@ def live(order: dict[str, Any]) -> NoReturn:
         os.dup2(silence, stream)
     signal.alarm(order.get("life_s", LIFE_S_MAX))
     try:
-        if "database" in order:
-            run_alone(order["database"], order["rpc_url"], order["ws_url"])
+        if "database_url" in order:
+            run_alone(order["database_url"], order["rpc_url"], order["ws_url"])
             os._exit(0)
         if order["step"]:
             arm(order["step"], order["count"])

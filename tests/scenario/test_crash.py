@@ -19,6 +19,7 @@ from indexer.core.creation import solana_pay_url
 from indexer.core.payment import State
 from indexer.core.types import Commitment, Paid, Status
 from indexer.demo.cluster import Cluster
+from indexer.demo.sqld.launcher import Sqld
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
 from store import events as event_log, payments
@@ -51,14 +52,14 @@ class Outcome:
 
 @asynccontextmanager
 async def indexer(
-    surfnet: Surfnet, path: Path, *death: str
+    surfnet: Surfnet, url: str, *death: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A child over the database; told to stop at the end, if it is still there."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.scenario.crash_child",
-        str(path),
+        url,
         surfnet.rpc_url,
         surfnet.ws_url,
         *death,
@@ -75,8 +76,8 @@ async def indexer(
             await child.wait()
 
 
-async def outcomes(path: Path, ids: Sequence[str]) -> list[Outcome]:
-    database = await open_database(f"sqlite:///{path}", readers=1)
+async def outcomes(url: str, ids: Sequence[str]) -> list[Outcome]:
+    database = await open_database(url, readers=1)
     try:
         found = []
         for record in await payments.by_ids(database, ids):
@@ -98,14 +99,14 @@ async def outcomes(path: Path, ids: Sequence[str]) -> list[Outcome]:
         await database.close()
 
 
-async def until_final(path: Path, ids: Sequence[str]) -> list[Outcome]:
+async def until_final(url: str, ids: Sequence[str]) -> list[Outcome]:
     """What is stored once nothing is open any more."""
     final = {Status.SETTLED, Status.EXPIRED}
     last: list[Outcome] = []
     try:
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                last = await outcomes(path, ids)
+                last = await outcomes(url, ids)
                 if all(outcome.state.status in final for outcome in last):
                     return last
                 await asyncio.sleep(0.1)
@@ -118,7 +119,8 @@ class Town:
     """Payments whose transactions are all final, in a database that nobody has looked into yet.
 
     Attributes:
-        template: the database file, closed: every case works on a copy.
+        template: the database file, or the folder of the server that holds it; closed: every case
+            works on a copy.
         undisturbed: what an indexer that nobody kills makes of it.
     """
 
@@ -128,15 +130,38 @@ class Town:
     undisturbed: tuple[Outcome, ...]
 
 
-@pytest.fixture(scope="module")
-def town(surfnet: Surfnet, tmp_path_factory: pytest.TempPathFactory) -> Town:
-    return asyncio.run(build_town(surfnet, tmp_path_factory.mktemp("town")))
+@asynccontextmanager
+async def opened(place: Path) -> AsyncIterator[tuple[str, Sqld | None]]:
+    """The URL of the database at that place: a file, or a server over that folder."""
+    if place.suffix == ".db":
+        yield f"sqlite:///{place}", None
+        return
+    async with Sqld.running(place) as server:
+        yield server.url, server
 
 
-async def build_town(surfnet: Surfnet, folder: Path) -> Town:
+def copied(template: Path, place: Path) -> Path:
+    if template.is_dir():
+        shutil.copytree(template, place)
+        return place
+    return Path(shutil.copy(template, place.with_suffix(".db")))
+
+
+@pytest.fixture(scope="module", params=["axiom.db", "sqld"])
+def town(
+    request: pytest.FixtureRequest, surfnet: Surfnet, tmp_path_factory: pytest.TempPathFactory
+) -> Town:
+    folder = tmp_path_factory.mktemp("town")
+    return asyncio.run(build_town(surfnet, folder / request.param))
+
+
+async def build_town(surfnet: Surfnet, template: Path) -> Town:
     """Exact; in two parts; dust first; paid twice; and one that nobody paid."""
-    template = folder / "axiom.db"
-    async with Cluster(surfnet.rpc_url) as cluster, Deployment.over(surfnet, folder) as deployment:
+    async with (
+        Cluster(surfnet.rpc_url) as cluster,
+        opened(template) as (url, _),
+        Deployment.over(surfnet, template.parent, database_url=url) as deployment,
+    ):
         wallet = await Wallet.funded(cluster)
         plans = [
             (await deployment.create("0.1"), [LAMPORTS // 10]),
@@ -154,22 +179,26 @@ async def build_town(surfnet: Surfnet, folder: Path) -> Town:
             ]
         await cluster.landed(signatures, Commitment.FINALIZED)
         ids = tuple(payment.terms.id for payment, _ in plans)
-    copy = folder / "undisturbed.db"
-    shutil.copy(template, copy)
-    async with indexer(surfnet, copy):
-        undisturbed = await until_final(copy, ids)
+    copy = copied(template, template.parent / "undisturbed")
+    async with opened(copy) as (url, _), indexer(surfnet, url):
+        undisturbed = await until_final(url, ids)
     return Town(surfnet, template, ids, tuple(undisturbed))
 
 
-async def killed_and_restarted(town: Town, folder: Path, point: str, count: int) -> list[Outcome]:
+async def killed_and_restarted(
+    town: Town, folder: Path, point: str, count: int, *, server_too: bool = False
+) -> list[Outcome]:
     """What is stored in the end, when the indexer dies at that point and is started again."""
-    path = folder / f"{point.replace(' ', '-')}-{count}.db"
-    shutil.copy(town.template, path)
-    async with indexer(town.surfnet, path, point, str(count)) as child:
-        async with asyncio.timeout(PATIENCE_S):
-            assert await child.wait() == -signal.SIGKILL, f"{point} was not reached {count} times"
-    async with indexer(town.surfnet, path):
-        return await until_final(path, town.ids)
+    place = copied(town.template, folder / f"{point.replace(' ', '-')}-{count}")
+    async with opened(place) as (url, server):
+        async with indexer(town.surfnet, url, point, str(count)) as child:
+            async with asyncio.timeout(PATIENCE_S):
+                assert await child.wait() == -signal.SIGKILL, f"{point} not reached {count} times"
+        if server_too:
+            assert server is not None
+            await asyncio.to_thread(server.restart)
+        async with indexer(town.surfnet, url):
+            return await until_final(url, town.ids)
 
 
 def test_undisturbed_everything_ends_as_it_must(town: Town) -> None:
@@ -203,24 +232,29 @@ async def test_killed_around_a_step_it_ends_the_same(step: str, town: Town, tmp_
         assert tuple(end) == town.undisturbed, point
 
 
+@pytest.mark.parametrize("town", ["sqld"], indirect=True)
+async def test_the_server_dies_with_the_indexer_at_a_write(town: Town, tmp_path: Path) -> None:
+    for count in TIMES["write"]:
+        end = await killed_and_restarted(town, tmp_path, "after write", count, server_too=True)
+        assert tuple(end) == town.undisturbed, count
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", LIVE_STEPS)
 async def test_killed_around_a_live_step_it_settles_once(
-    step: str, surfnet: Surfnet, wallet: Wallet, tmp_path: Path
+    step: str, when: str, surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    for when in ("before", "after"):
-        folder = tmp_path / when
-        folder.mkdir()
-        async with Deployment.over(surfnet, folder) as deployment:
-            payment = await deployment.create("0.1")
-            async with indexer(surfnet, folder / "axiom.db", f"{when} {step}", "1") as child:
-                await deployment.listening()
-                await wallet.pay(solana_pay_url(payment))
-                async with asyncio.timeout(PATIENCE_S):
-                    assert await child.wait() == -signal.SIGKILL
-            async with indexer(surfnet, folder / "axiom.db"):
-                record = await deployment.until(payment, Status.SETTLED)
-            log = await deployment.events(payment)
+    async with Deployment.over(surfnet, tmp_path, database_url=database_url) as deployment:
+        payment = await deployment.create("0.1")
+        async with indexer(surfnet, database_url, f"{when} {step}", "1") as child:
+            await deployment.listening()
+            await wallet.pay(solana_pay_url(payment))
+            async with asyncio.timeout(PATIENCE_S):
+                assert await child.wait() == -signal.SIGKILL
+        async with indexer(surfnet, database_url):
+            record = await deployment.until(payment, Status.SETTLED)
+        log = await deployment.events(payment)
 
-        assert record.payment.state.paid is Paid.EXACT
-        assert log.count("payment.settled") == 1
-        assert len(log) == len(set(log))
+    assert record.payment.state.paid is Paid.EXACT
+    assert log.count("payment.settled") == 1
+    assert len(log) == len(set(log))

@@ -259,7 +259,7 @@ async def test_what_the_books_say_in_the_end_is_what_happened_on_the_chain(
         wire = await stack.enter_async_context(Wire.to(own_surfnet.ws_url))
         nursery = await stack.enter_async_context(
             Nursery.open(
-                database=f"{tmp_path}/axiom.db",
+                database_url=f"sqlite:///{tmp_path}/axiom.db",
                 rpc_url=own_surfnet.rpc_url,
                 ws_url=wire.url,
                 life_s=int(2 * LAST_LIFE_S),
