@@ -5,7 +5,8 @@ from importlib import import_module
 from typing import Final
 
 
-#: Modules of this package, each with a `main()`, and what it measures.
+#: Modules of this package, each with a `main()`, and what it measures. `libsql_client_turns` is a
+#: child of one of them, in an environment of its own.
 BENCHMARKS: Final = {
     "sqlite_drivers": "durable commits and reads: the store beside aiosqlite",
     "writers": "one writer's rate: a file beside a libSQL server",

@@ -38,15 +38,17 @@ async def main(url: str) -> None:
     client: Any = import_module("libsql_client").create_client(url)
 
     def write(number: int) -> Awaitable[Any]:
-        texts = [("INSERT INTO legs VALUES (?)", [f"{number:088}"])]
-        texts.append(("UPDATE states SET version = version + 1 WHERE id = ?", [number % 100]))
-        texts.append(("INSERT INTO log (said) VALUES (?)", ["{}" * 200]))
+        texts: list[tuple[str, list[Any]]] = [
+            ("INSERT INTO bench_legs VALUES (?)", [f"{number:088}"])
+        ]
+        texts.append(("UPDATE bench_states SET version = version + 1 WHERE id = ?", [number % 100]))
+        texts.append(("INSERT INTO bench_log (said) VALUES (?)", ["{}" * 200]))
         batch: Awaitable[Any] = client.batch(texts)
         return batch
 
     def read(number: int) -> Awaitable[Any]:
         one: Awaitable[Any] = client.execute(
-            "SELECT version FROM states WHERE id = ?", [number % 100]
+            "SELECT version FROM bench_states WHERE id = ?", [number % 100]
         )
         return one
 

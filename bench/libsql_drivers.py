@@ -11,7 +11,6 @@ how long?
 import asyncio
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import venv
@@ -24,6 +23,7 @@ from indexer.demo.sqld.launcher import Sqld
 from indexer.errors import StoreError
 from store.connection import Statement
 from store.database import Database, open_database
+from store.migrate import migrate
 
 
 ROUNDS: Final = 5
@@ -32,11 +32,13 @@ AT_ONCE: Final = (1, 8, 50)
 _DRIVER: Final = "libsql-client==0.3.1"
 _CHILD: Final = Path(__file__).with_name("libsql_client_turns.py")
 _TABLES: Final = (
-    "CREATE TABLE legs (signature TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
-    "CREATE TABLE states (id INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT",
-    "CREATE TABLE log (seq INTEGER PRIMARY KEY, said TEXT NOT NULL) STRICT",
-    "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99) "
-    "INSERT INTO states SELECT i, 1 FROM n",
+    "CREATE TABLE bench_legs (signature TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
+    "CREATE TABLE bench_states (id INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT",
+    "CREATE TABLE bench_log (seq INTEGER PRIMARY KEY, said TEXT NOT NULL) STRICT",
+    """
+    WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99)
+        INSERT INTO bench_states SELECT i, 1 FROM n
+    """,
 )
 
 Turn = Callable[[str, int, int], Awaitable[float | str]]
@@ -52,13 +54,14 @@ def main() -> None:
 def _install(place: Path) -> Path:
     venv.create(place, with_pip=True)
     python = place / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", _DRIVER], check=True)
+    subprocess.run([python, "-m", "pip", "install", "-qq", _DRIVER], check=True)
     return python
 
 
 async def _compare(folder: Path, python: Path) -> None:
     async with Sqld.running(folder / "sqld") as server:
         database = await open_database(server.url)
+        await migrate(database)
         await database.write([Statement(sql) for sql in _TABLES])
         child = await asyncio.create_subprocess_exec(
             python, _CHILD, server.url, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -120,18 +123,20 @@ def _ours(database: Database) -> Turn:
         # Other keys than those of the other one.
         return database.write(
             [
-                Statement("INSERT INTO legs VALUES (?)", (f"ours {number:083}",)),
-                Statement("UPDATE states SET version = version + 1 WHERE id = ?", (number % 100,)),
-                Statement("INSERT INTO log (said) VALUES (?)", ("{}" * 200,)),
+                Statement("INSERT INTO bench_legs VALUES (?)", (f"ours {number:083}",)),
+                Statement(
+                    "UPDATE bench_states SET version = version + 1 WHERE id = ?", (number % 100,)
+                ),
+                Statement("INSERT INTO bench_log (said) VALUES (?)", ("{}" * 200,)),
             ]
         )
 
     def read(number: int) -> Awaitable[Any]:
-        sql = "SELECT version FROM states WHERE id = ?"
+        sql = "SELECT version FROM bench_states WHERE id = ?"
         return database.read([Statement(sql, (number % 100,))])
 
     async def frozen(_: int) -> None:
-        await database.write([Statement("UPDATE states SET version = 0 WHERE id = 0")])
+        await database.write([Statement("UPDATE bench_states SET version = 0 WHERE id = 0")])
 
     works = {"write": write, "read": read, "frozen": frozen}
 
@@ -142,7 +147,3 @@ def _ours(database: Database) -> Turn:
             return type(error).__name__
 
     return turn
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,6 +19,7 @@ import uvloop
 from indexer.demo.sqld.launcher import Sqld
 from store.connection import Statement
 from store.database import Database, open_database
+from store.migrate import migrate
 
 
 BATCHES: Final = 2_000
@@ -26,9 +27,9 @@ ROUNDS: Final = 5
 #: Batches that are handed over before the first one is waited for.
 AT_ONCE: Final = (1, 50, 500)
 _TABLES: Final = (
-    "CREATE TABLE legs (id INTEGER PRIMARY KEY, payment TEXT NOT NULL) STRICT",
-    "CREATE TABLE states (payment TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT",
-    "CREATE TABLE log (seq INTEGER PRIMARY KEY, said TEXT NOT NULL) STRICT",
+    "CREATE TABLE bench_legs (id INTEGER PRIMARY KEY, payment TEXT NOT NULL) STRICT",
+    "CREATE TABLE bench_states (payment TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT",
+    "CREATE TABLE bench_log (seq INTEGER PRIMARY KEY, said TEXT NOT NULL) STRICT",
 )
 
 
@@ -46,6 +47,7 @@ async def _compare() -> None:
                 await open_database(url) for url in (f"sqlite:///{folder}/a.db", server.url)
             ]
             for database in databases:
+                await migrate(database)
                 await database.write([Statement(sql) for sql in _TABLES])
             for at_once in AT_ONCE:
                 await _line(databases, at_once)
@@ -71,11 +73,11 @@ async def _rate(database: Database, at_once: int) -> float:
 def _batch(number: int) -> list[Statement]:
     payment = f"pay_{number:026}"
     return [
-        Statement("INSERT INTO legs (payment) VALUES (?)", (payment,)),
+        Statement("INSERT INTO bench_legs (payment) VALUES (?)", (payment,)),
         Statement(
-            "INSERT INTO states (payment, version) VALUES (?, 1) "
+            "INSERT INTO bench_states (payment, version) VALUES (?, 1) "
             "ON CONFLICT (payment) DO UPDATE SET version = version + 1",
             (payment,),
         ),
-        Statement("INSERT INTO log (said) VALUES (?)", ('{"type": "payment.settled"}' * 20,)),
+        Statement("INSERT INTO bench_log (said) VALUES (?)", ('{"type": "payment.settled"}' * 20,)),
     ]

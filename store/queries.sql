@@ -1351,10 +1351,10 @@ SELECT min(created_at) FROM webhook_deliveries WHERE state = 'waiting';
 -- --------------------------------------------------- writes: what became of batches without answer
 
 -- name: revision_count
-UPDATE revision SET value = value + 1 RETURNING value;
+UPDATE revision SET value = value + 1 WHERE id = 1 RETURNING value;
 
 -- name: revision_get
-SELECT value FROM revision;
+SELECT value FROM revision WHERE id = 1;
 
 -- name: write_mark
 -- Part of the batch itself: there when the batch was applied. Refused, and the batch with it, when

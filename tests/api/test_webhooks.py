@@ -485,29 +485,31 @@ async def test_an_authentic_body_that_is_no_list_of_anything_is_refused(
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "status"),
     [
-        b"",
-        b"[]",
-        b"{}",
-        b'{"type":"TRANSACTION"}',
-        b'{"type":"TRANSACTION","obj":[]}',
-        b'{"type":"DELIVERY_STATUS","obj":{}}',
-        b'{"type":"transaction","obj":{}}',
-        b'{"type":"TRANSACTION","type":"TRANSACTION","obj":{}}',
-        b'{"obj":{}}',
-        b"[" * 60_000,
-        b'{"type":"TRANSACTION","obj":{"id":' + b"9" * 50_000 + b"}}",
-        b'{"type":"TRANSACTION","obj":{"id":NaN}}',
-        b'{"type":"TOKEN","obj":{"token":{}}}',
-        b"\xff",
-        "{}".encode("utf-16"),
+        (b"", 400),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b'{"type":"TRANSACTION"}', 422),
+        (b'{"type":"TRANSACTION","obj":[]}', 422),
+        (b'{"type":"DELIVERY_STATUS","obj":{}}', 422),
+        (b'{"type":"transaction","obj":{}}', 422),
+        (b'{"type":"TRANSACTION","type":"TRANSACTION","obj":{}}', 400),
+        (b'{"obj":{}}', 422),
+        (b"[" * 60_000, 400),
+        (b'{"type":"TRANSACTION","obj":{"id":' + b"9" * 50_000 + b"}}", 422),
+        (b'{"type":"TRANSACTION","obj":{"id":NaN}}', 400),
+        (b'{"type":"TOKEN","obj":{"token":{}}}', 422),
+        (b"\xff", 400),
+        ("{}".encode("utf-16"), 400),
     ],
 )
-async def test_what_cannot_be_a_callback_is_refused(guarded_api: Api, body: bytes) -> None:
-    status, _ = await knock(guarded_api, f"paymob?hmac={'0' * 128}", body)
+async def test_what_cannot_be_a_callback_is_refused(
+    guarded_api: Api, body: bytes, status: int
+) -> None:
+    answered, _ = await knock(guarded_api, f"paymob?hmac={'0' * 128}", body)
 
-    assert status == 422
+    assert answered == status
     await refused_form(guarded_api)
 
 
