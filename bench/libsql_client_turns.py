@@ -63,6 +63,8 @@ async def main(url: str) -> None:
         try:
             found = await rate(works[kind], int(at_once), float(seconds), int(first))
             print(found, flush=True)
+        except TimeoutError:
+            print(f"no answer in {LIMIT_S:g} s", flush=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the result of the turn
             print(f"{type(error).__name__} {error}".splitlines()[0], flush=True)
     await client.close()

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from bench.libsql_client_turns import LIMIT_S, rate
 from indexer.demo.sqld.launcher import Sqld
 from indexer.errors import StoreError
@@ -46,6 +48,7 @@ Turn = Callable[[str, int, int], Awaitable[float | str]]
 
 def main() -> None:
     """Prints a line for each kind of work and number at once."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory() as folder:
         python = _install(Path(folder) / "venv")
         asyncio.run(_compare(Path(folder), python))
@@ -68,9 +71,10 @@ async def _compare(folder: Path, python: Path) -> None:
         )
         try:
             print(f"{_DRIVER}: 2^53 + 1 comes back {await _line(child)}")
-            turns = {"libsql-client": _theirs(child), "ours": _ours(database)}
-            print(f"{'':8} {'at once':>8} {'libsql-client/s':>16} {'ours/s':>10} {'ratio':>7}")
-            for kind in ("write", "read"):
+            # Ours first: after 50 parallel writers the server may be of no use to anybody.
+            turns = {"ours": _ours(database), "libsql-client": _theirs(child)}
+            print(f"{'':8} {'at once':>8} {'ours/s':>10} {'libsql-client/s':>16} {'ratio':>7}")
+            for kind in ("read", "write"):
                 for at_once in AT_ONCE:
                     await _row(kind, at_once, turns)
             server.pause()
@@ -86,17 +90,18 @@ async def _compare(folder: Path, python: Path) -> None:
 
 
 async def _row(kind: str, at_once: int, turns: dict[str, Turn]) -> None:
-    rounds = []
+    rounds: list[list[float]] = []
     for number in range(ROUNDS):
         first = (number * len(AT_ONCE) + AT_ONCE.index(at_once)) * 10_000_000
         found = [await turn(kind, at_once, first) for turn in turns.values()]
-        if said := [each for each in found if isinstance(each, str)]:
-            print(f"{kind:8} {at_once:8} {said[0]}", flush=True)
+        if any(isinstance(each, str) for each in found):
+            ours, theirs = (each if isinstance(each, str) else f"{each:,.0f}" for each in found)
+            print(f"{kind:8} {at_once:8} {ours:>10} {theirs}", flush=True)
             return
         rounds.append([float(each) for each in found])
-    theirs, ours = (statistics.median(rates) for rates in zip(*rounds, strict=True))
-    ratio = statistics.median(ours / theirs for theirs, ours in rounds)
-    print(f"{kind:8} {at_once:8} {theirs:16,.0f} {ours:10,.0f} {ratio:7.2f}", flush=True)
+    medians = [statistics.median(rates) for rates in zip(*rounds, strict=True)]
+    ratio = statistics.median(ours / theirs for ours, theirs in rounds)
+    print(f"{kind:8} {at_once:8} {medians[0]:10,.0f} {medians[1]:16,.0f} {ratio:7.2f}", flush=True)
 
 
 async def _line(child: asyncio.subprocess.Process) -> str:

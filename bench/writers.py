@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+import structlog
 import uvloop
 
 from indexer.demo.sqld.launcher import Sqld
@@ -35,6 +36,7 @@ _TABLES: Final = (
 
 def main() -> None:
     """Prints a line for each number of batches at once."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     uvloop.run(_compare())
 
 

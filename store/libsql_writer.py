@@ -26,7 +26,7 @@ from indexer.errors import InvariantError, StoreError, StoreUnavailable
 from store.connection import Rows, Statement
 from store.hrana import Outcome, Unreadable, WriteRequest
 from store.lane import CLOSE_WAIT_S, ROOM_WAIT_S, Job
-from store.libsql import Lost, Server
+from store.libsql import Lost, NotSent, Server
 from store.queries import QUERIES
 
 
@@ -38,6 +38,10 @@ WAITING_MAX: Final = 2_000
 GROUP_BATCHES_MAX: Final = 100
 GROUP_STATEMENTS_MAX: Final = 2_000
 GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
+
+#: How often a group is sent to a server that says that it is busy, and the seconds in between.
+BUSY_TRIES: Final = 5
+BUSY_PAUSE_S: Final = 0.05
 
 #: Seconds for one request.
 WRITE_TIMEOUT_S: Final = 5.0
@@ -113,9 +117,11 @@ class LibsqlWriter:
         await asyncio.wait({self._task}, timeout=CLOSE_WAIT_S)
         self._task.cancel()
         await asyncio.wait({self._task})
+        left = [self._put_back]
         while not self._queue.empty():
-            if (job := self._queue.get_nowait()) is not None:
-                self._settle([job], [StoreUnavailable("the database is closed")])
+            left.append(self._queue.get_nowait())
+        for job in filter(None, left):
+            self._settle([job], [StoreUnavailable("the database is closed")])
         await self._server.close()
 
     def _refuse_if_closing(self) -> None:
@@ -167,7 +173,9 @@ class LibsqlWriter:
             else:
                 job.future.set_result(outcome)
 
-    async def _commit(self, jobs: Sequence[Job], *, again: bool = True) -> list[Outcome]:
+    async def _commit(
+        self, jobs: Sequence[Job], *, again: bool = True, tries: int = BUSY_TRIES
+    ) -> list[Outcome]:
         batches = [job.batch for job in jobs]
         numbers = [self._next_number() for _ in jobs]
         request = WriteRequest(
@@ -180,6 +188,14 @@ class LibsqlWriter:
             self.answers_lost += 1
             log.warning("store.answer_lost", error=str(error), batches=len(jobs))
             return await self._resolved(jobs, numbers, error, again=again)
+        except NotSent:
+            raise
+        except StoreUnavailable:
+            # The server says so itself: nothing was applied. Another process has its turn.
+            if tries <= 1:
+                raise
+            await asyncio.sleep(BUSY_PAUSE_S)
+            return await self._commit(jobs, again=again, tries=tries - 1)
         except InvariantError as error:
             if not _NO_TABLE.search(str(error)):
                 raise

@@ -1,6 +1,3 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-
 import pytest
 from aiohttp import web
 
@@ -10,26 +7,11 @@ from store.connection import Statement
 from store.hrana import ReadRequest
 from store.libsql import Lost, NotSent, Refused, Server
 from tests.ports import free_port
+from tests.servers.answering import answering
 from tests.servers.meddler import Meddler, Way
 
 
 ONE = ReadRequest([Statement("SELECT 1")])
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def answering(handler: Handler) -> AsyncIterator[Server]:
-    app = web.Application()
-    app.router.add_post("/v3/pipeline", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port := free_port())
-    await site.start()
-    try:
-        async with Server(f"http://127.0.0.1:{port}", "tok-12345678") as server:
-            yield server
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_real_server_answers(sqld: Sqld) -> None:

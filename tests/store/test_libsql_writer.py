@@ -1,8 +1,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from indexer.demo.sqld.launcher import Sqld
 from indexer.errors import Conflict, InvariantError, StoreUnavailable
@@ -12,6 +14,7 @@ from store.database import Database, open_database
 from store.libsql import Server
 from store.libsql_writer import LibsqlWriter
 from store.migrate import migrate
+from tests.servers.answering import answering
 from tests.servers.meddler import Meddler, Way
 
 
@@ -208,6 +211,31 @@ async def test_closing_does_not_wait_for_a_dead_server(
 
         found = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(each) for each in found} == {StoreUnavailable}
+
+
+async def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libsql_writer, "BUSY_PAUSE_S", 0.01)
+    locked = {"message": "SQLite error: database is locked", "code": "SQLITE_BUSY"}
+    asked = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        steps = len((await request.json())["requests"][0]["batch"]["steps"])
+        results: list[Any] = [{"rows": []}] * steps
+        errors: list[Any] = [None] * steps
+        results[1] = {"rows": [[{"type": "integer", "value": "1"}]]}  # the revision
+        if asked % 3:
+            results, errors[0] = [None] * steps, locked
+        result = {"step_results": results, "step_errors": errors}
+        said = {"type": "ok", "response": {"type": "batch", "result": result}}
+        return web.json_response({"results": [said]})
+
+    async with answering(answer) as server:
+        writer = LibsqlWriter(server)
+        assert await writer.write([put("a")]) == [[]]
+        assert asked == 3
+        await writer.close()
 
 
 async def test_rows_of_what_was_answered_do_not_pile_up(sqld: Sqld, direct: Database) -> None:
