@@ -1,9 +1,11 @@
 """`/metrics`: what a monitor asks for, in the text format of Prometheus.
 
 What concerns payments is counted in the database at the moment of the question, and what the
-indexer says of itself is read there too: so every API process tells the same, wherever the
-indexer runs. Only the figures of requests, of streams and of what knocked at the doors for webhooks
-are this process's own.
+indexers say of themselves is read there too: so every API process tells the same, wherever the
+indexers run. What an indexer told carries its name as the label `process`, since `instance` is the
+monitor's own word for whom it asked. Only the figures of requests, of streams, of what knocked at
+the doors for webhooks and of this process's own way to the database are its own: these carry no
+such label. A process that is both tells of its writes either way.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,7 +79,20 @@ def _of_process(context: Context) -> list[Metric]:
         _gauge("axiom_streams", "Streams that are open.", {(): context.hub.count}),
         *_doors(context.tally.counts),
         *_rates(context),
+        _replicas(context),
     ]
+
+
+def _replicas(context: Context) -> Metric:
+    """How those do who answer reads; nothing where there are none."""
+    family = CounterMetricFamily(
+        "axiom_replica_reads_total",
+        "Times that a replica of the database was asked, by what came of it.",
+        labels=("replica", "outcome"),
+    )
+    for (replica, outcome), count in context.database.figures.replica_reads.items():
+        family.add_metric((replica, outcome), count)
+    return family
 
 
 def _rates(context: Context) -> list[Metric]:
@@ -170,7 +185,12 @@ async def _of_store(context: Context) -> list[Metric]:
             {(state,): n for state, n in (await cards.charge_counts(database)).items()},
             "state",
         ),
-        *_told(await measures.told_since(database, now - INDEXER_REPORT_AGE_MAX_S)),
+        *_told(
+            [
+                *await measures.told_since(database, now - INDEXER_REPORT_AGE_MAX_S),
+                *measures.of_writes(database),
+            ]
+        ),
     ]
 
 
@@ -246,15 +266,19 @@ def _age_s(at: int | None, now: int) -> int:
 
 
 def _told(told: Sequence[Measure]) -> list[Metric]:
-    """Figures of other processes; all of one name have the same labels."""
+    """Figures that processes told of themselves. A label that one of them lacks is empty."""
+    labels: dict[str, set[str]] = {}
+    for each in told:
+        labels.setdefault(each.name, set()).update(each.labels)
     families: dict[str, Metric] = {}
     for each in told:
-        names = tuple(sorted(each.labels))
+        names = sorted(labels[each.name])
         family = families.get(each.name)
         if family is None:
             make = CounterMetricFamily if each.kind is Kind.COUNTER else GaugeMetricFamily
-            family = families[each.name] = make(each.name, "Told by the indexer.", labels=names)
-        family.add_metric([each.labels[name] for name in names], each.value)  # type: ignore[attr-defined]  # both kinds have it
+            family = families[each.name] = make(each.name, "Told by the process.", labels=names)
+        values = [each.labels.get(name, "") for name in names]
+        family.add_metric(values, each.value)  # type: ignore[attr-defined]  # both kinds have it
     return list(families.values())
 
 

@@ -194,6 +194,7 @@ class Indexer:
                 yield _counter("axiom_notifications_total", count, endpoint=each.name, kind=kind)
         for outcome, count in sorted(self._deliveries.outcomes.items()):
             yield _counter("axiom_webhook_attempts_total", count, outcome=outcome)
+        yield from measures.of_writes(self._database)
         yield _gauge("axiom_doorbells_waiting", len(self._doorbells))
         yield _counter("axiom_reference_checks_total", self._references.checks)
         yield _counter("axiom_found_by_reference_alone_total", self._references.found_alone)

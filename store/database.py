@@ -6,13 +6,14 @@ and starts over on a `Conflict`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 from indexer.errors import ConfigError, StoreBroken, StoreUnavailable
 from indexer.settings import Settings
 from store.connection import Parameter, Rows, Statement, connect
+from store.figures import Figures
 from store.libsql import Server
 from store.libsql_readers import LibsqlReaders
 from store.libsql_writer import LibsqlWriter
@@ -67,10 +68,18 @@ class Database:
     Belongs to the loop it was opened in.
     """
 
-    def __init__(self, writer: Writing, readers: Reading) -> None:
+    def __init__(
+        self, writer: Writing, readers: Reading, *, figures: Callable[[], Figures] = Figures
+    ) -> None:
         self._writer = writer
         self._readers = readers
+        self._figures = figures
         self._failure: tuple[float, str] | None = None
+
+    @property
+    def figures(self) -> Figures:
+        """What was counted until now."""
+        return self._figures()
 
     @property
     def problem(self) -> str | None:
@@ -184,14 +193,29 @@ async def _open_file(path: str, *, readers: int, thorough: bool) -> Database:
         for connection in (*opened, writer):
             connection.close()
         raise
-    return Database(Writer(writer), Readers(opened))
+    lane = Writer(writer)
+    return Database(
+        lane,
+        Readers(opened),
+        figures=lambda: Figures(groups=lane.groups, batches=lane.batches),
+    )
 
 
 async def _open_server(url: str, token: str | None, replica_urls: Sequence[str]) -> Database:
     primary = await Server(url, token).__aenter__()
     replicas = [await Server(each, token).__aenter__() for each in replica_urls]
     writer = LibsqlWriter(primary)
-    return Database(writer, LibsqlReaders(primary, replicas, writer))
+    readers = LibsqlReaders(primary, replicas, writer)
+
+    def figures() -> Figures:
+        return Figures(
+            groups=writer.groups,
+            batches=writer.batches,
+            answers_lost=writer.answers_lost,
+            replica_reads=readers.outcomes,
+        )
+
+    return Database(writer, readers, figures=figures)
 
 
 def path_of(url: str) -> Path:

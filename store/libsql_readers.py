@@ -18,13 +18,15 @@ where there is none.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
 
 from indexer.errors import InvariantError, StoreUnavailable
 from store.connection import Rows, Statement
+from store.figures import ReplicaOutcome
 from store.hrana import ReadRequest, Unreadable
 from store.libsql import Lost, Server, TimedOut
 from store.libsql_writer import LibsqlWriter
@@ -55,12 +57,16 @@ class Replica:
     Attributes:
         resting_until: loop time; until then others are asked first.
         under_way: reads that it has not answered yet.
+        turn: grows; the replica with the lowest was asked the longest ago.
+        outcomes: what came of asking it.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.resting_until = 0.0
         self.under_way = 0
+        self.turn = 0
+        self.outcomes = Counter(dict.fromkeys(ReplicaOutcome, 0))
 
 
 class LibsqlReaders:
@@ -78,6 +84,7 @@ class LibsqlReaders:
         self._primary = primary
         self._replicas = [Replica(server) for server in replicas]
         self._writer = writer
+        self._turns = 0
         self._revision = 0
         self._index: int | None = None
         self._is_counted = True
@@ -90,6 +97,15 @@ class LibsqlReaders:
     def revision(self) -> int:
         """The highest revision that this process knows of."""
         return max(self._revision, self._writer.revision or 0)
+
+    @property
+    def outcomes(self) -> Mapping[tuple[str, ReplicaOutcome], int]:
+        """What came of asking the replicas, since the start."""
+        return {
+            (replica.server.name, outcome): count
+            for replica in self._replicas
+            for outcome, count in replica.outcomes.items()
+        }
 
     @property
     def primary_away(self) -> bool:
@@ -116,6 +132,7 @@ class LibsqlReaders:
             except StoreUnavailable as error:
                 log.warning("store.replica_away", error=str(error))
                 replica.resting_until = self._loop.time() + RESTING_S
+                replica.outcomes[ReplicaOutcome.FAILED] += 1
                 problems.append(str(error))
         if was_away:
             raise StoreUnavailable("; ".join(problems))
@@ -131,21 +148,31 @@ class LibsqlReaders:
             await replica.server.close()
 
     def _in_order(self) -> list[Replica]:
-        """Those first that are well and have the least to do."""
+        """Those first that are well and have the least to do; of these, whoever waited longest.
+
+        So each is asked now and then, and what became of it is noticed.
+        """
         now = self._loop.time()
-        return sorted(self._replicas, key=lambda each: (each.resting_until > now, each.under_way))
+        return sorted(
+            self._replicas,
+            key=lambda each: (each.resting_until > now, each.under_way, each.turn),
+        )
 
     async def _of_replica(self, replica: Replica, batch: Sequence[Statement]) -> list[Rows]:
         """What it answers once it is as far as it must be."""
         wanted, request = self.revision, ReadRequest([*batch, _REVISION])
         deadline, pause_s = self._loop.time() + REPLICA_TIMEOUT_S, BEHIND_PAUSE_S
         replica.under_way += 1
+        self._turns += 1
+        replica.turn = self._turns
         try:
             while (left_s := deadline - self._loop.time()) > 0:
                 *rows, [[revision]] = await self._of(replica.server, request, self._index, left_s)
                 if revision >= wanted:
                     self._revision = max(self._revision, revision)
+                    replica.outcomes[ReplicaOutcome.ANSWERED] += 1
                     return rows
+                replica.outcomes[ReplicaOutcome.BEHIND] += 1
                 await asyncio.sleep(pause_s)
                 pause_s *= 2
         finally:

@@ -65,12 +65,14 @@ class LibsqlWriter:
 
     Attributes:
         group_size: of the last group, in batches.
+        groups: that were sent, since the start.
+        batches: what was in them.
         answers_lost: requests that were sent and not answered, since the start.
         revision: of the database after the last write; None before it.
     """
 
     def __init__(self, server: Server) -> None:
-        self.group_size = 0
+        self.group_size = self.groups = self.batches = 0
         self.answers_lost = 0
         self.revision: int | None = None
         self._server = server
@@ -133,6 +135,8 @@ class LibsqlWriter:
     async def _work(self) -> None:
         while jobs := await self._take():
             self.group_size = len(jobs)
+            self.groups += 1
+            self.batches += len(jobs)
             try:
                 outcomes = await self._commit(jobs)
             except asyncio.CancelledError:

@@ -1,7 +1,7 @@
 """The last figures that each process told of itself, for whoever serves them to a monitor."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -34,6 +34,17 @@ class Measure:
     kind: Kind
     value: float
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def of_writes(database: Database) -> Iterator[Measure]:
+    """How this process writes: batches for each group say how well commits are shared."""
+    figures = database.figures
+    for name, value in (
+        ("axiom_write_groups_total", figures.groups),
+        ("axiom_write_batches_total", figures.batches),
+        ("axiom_write_answers_lost_total", figures.answers_lost),
+    ):
+        yield Measure(name=name, kind=Kind.COUNTER, value=value)
 
 
 def report(measures: Iterable[Measure], now: int, *, instance: str = "") -> list[Statement]:

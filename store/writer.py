@@ -30,9 +30,15 @@ GROUP_STATEMENTS_MAX: Final = 10_000
 
 
 class Writer:
-    """Writes batches, each all or nothing, many to a commit."""
+    """Writes batches, each all or nothing, many to a commit.
+
+    Attributes:
+        groups: commits that were tried, since the start.
+        batches: what was in them.
+    """
 
     def __init__(self, connection: apsw.Connection) -> None:
+        self.groups = self.batches = 0
         self._connection = connection
         self._lane = Lane(waiting_max=WAITING_MAX)
         self._lane.start("store-writer", self._work)
@@ -55,6 +61,8 @@ class Writer:
         while jobs := self._lane.take(
             batches_max=GROUP_BATCHES_MAX, statements_max=GROUP_STATEMENTS_MAX
         ):
+            self.groups += 1
+            self.batches += len(jobs)
             self._lane.deliver(jobs, self._commit(jobs))
         with suppress(apsw.Error):  # a reader elsewhere may be in the way: it can wait
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,6 +238,9 @@ async def running(
     partners: Partners | None = None,
     shared: Shared | None = None,
     limiter: Limiter | None = None,
+    url: str | None = None,
+    replica_urls: Sequence[str] = (),
+    beside: Api | None = None,
     **settings: Any,
 ) -> AsyncIterator[Api]:
     """Serves until the block ends.
@@ -249,10 +252,15 @@ async def running(
         partners: who may be called for frontends; None: nobody.
         shared: the Redis of several processes; None: there is none.
         limiter: what counts requests; None: one of its own.
+        url: of the database; None: a file in the folder.
+        replica_urls: servers that answer reads in the place of that one.
+        beside: another API on the same database, whose callers it shares; None: it is the first.
         settings: fields of Settings.
     """
     async with AsyncExitStack() as stack:
-        database = await open_database(f"sqlite:///{path / 'axiom.db'}")
+        database = await open_database(
+            url or f"sqlite:///{path / 'axiom.db'}", replica_urls=replica_urls
+        )
         stack.push_async_callback(database.close)
         await migrate.migrate(database)
         await watch_keys.ensure(database, configured=WATCH_KEY, fresh=WATCH_KEY, now=0)
@@ -261,6 +269,7 @@ async def running(
             database,
             values,
             send_buffer,
+            beside,
             cards=cards,
             partners=partners,
             shared=shared,
@@ -269,6 +278,8 @@ async def running(
         stack.push_async_callback(_stop, api)
         yield api
 
+
+_WRITES: Final = ("payments:write", "payments:read")
 
 _SETTINGS: Final[dict[str, Any]] = {
     "recipient": MERCHANT,
@@ -283,6 +294,7 @@ async def _start(
     database: Database,
     settings: Settings,
     send_buffer: int,
+    beside: Api | None,
     **parts: Any,
 ) -> Api:
     clock, chain, wakeups = Clock(), ChainDouble({MERCHANT: wallet(), USDC: mint()}), Wakeups()
@@ -313,8 +325,8 @@ async def _start(
         stop=stop,
         served=served,
         port=port,
-        writer=await make_key(database, "writer", "payments:write", "payments:read"),
-        reader=await make_key(database, "reader", "payments:read"),
+        writer=beside.writer if beside else await make_key(database, "writer", *_WRITES),
+        reader=beside.reader if beside else await make_key(database, "reader", "payments:read"),
     )
 
 

@@ -19,6 +19,7 @@ from store import (
 )
 from store.cursors import Frontier
 from store.dead_letters import DeadLetter
+from store.figures import Figures, ReplicaOutcome
 from store.gaps import GapReason
 from store.measures import Kind, Measure
 from store.webhook_events import Outcome
@@ -133,6 +134,55 @@ async def test_what_the_indexer_says_of_itself_is_passed_on_while_it_is_fresh(ap
     later = await samples(api)
     assert of(later, "axiom_rings_total", source="a") is None
     assert of(later, "axiom_component_healthy", component="rpc") is None
+
+
+async def test_each_indexer_has_figures_of_its_own_and_who_is_gone_has_none(api: Api) -> None:
+    def rings(count: int) -> Measure:
+        return Measure(name="axiom_rings_total", kind=Kind.COUNTER, value=count)
+
+    await api.database.write(
+        [
+            *measures.report([rings(4)], NOW, instance="one"),
+            *measures.report([rings(5)], NOW - 1, instance="two"),
+            *measures.report([rings(6)], NOW - 31, instance="gone"),
+            health.report("rpc", None, NOW, instance="one"),
+            health.report("rpc", "no endpoint answers", NOW - 1, instance="two"),
+            health.report("sweep", "behind", NOW - 31, instance="gone"),
+        ]
+    )
+
+    found = await samples(api)
+
+    told = {labels: n for (name, labels), n in found.items() if name == "axiom_rings_total"}
+    assert told == {(("process", "one"),): 4, (("process", "two"),): 5}
+    assert of(found, "axiom_component_healthy", component="rpc") == 0
+    assert of(found, "axiom_component_healthy", component="sweep") is None
+
+
+async def test_this_process_s_writes_stand_beside_those_of_the_indexers(api: Api) -> None:
+    theirs = [each for each in measures.of_writes(api.database) if "batches" in each.name]
+    await api.database.write(measures.report(theirs, NOW, instance="one"))
+    await api.create()
+
+    found = await samples(api)
+
+    own = of(found, "axiom_write_batches_total", process="")
+    assert of(found, "axiom_write_batches_total", process="one") == theirs[0].value
+    assert own is not None
+    assert own > theirs[0].value
+    assert of(found, "axiom_write_groups_total") is not None
+    assert of(found, "axiom_write_answers_lost_total") == 0
+
+
+async def test_how_replicas_do_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = {("db:8080", ReplicaOutcome.ANSWERED): 5, ("db:8080", ReplicaOutcome.FAILED): 1}
+    monkeypatch.setattr(api.database, "_figures", lambda: Figures(replica_reads=reads))
+
+    found = await samples(api)
+
+    name = "axiom_replica_reads_total"
+    assert of(found, name, replica="db:8080", outcome="answered") == 5
+    assert of(found, name, replica="db:8080", outcome="failed") == 1
 
 
 async def test_what_knocks_at_the_doors_is_counted_and_strangers_apart(api: Api) -> None:

@@ -2,14 +2,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from indexer.demo.sqld.launcher import Sqld
 from indexer.errors import Conflict, InvariantError, StoreUnavailable
 from store import libsql_readers, libsql_writer
-from store.connection import Statement
+from store.connection import Rows, Statement
 from store.database import Database, open_database
+from store.figures import ReplicaOutcome
 from store.hrana import ReadRequest
 from store.libsql import Server
 from store.libsql_readers import LibsqlReaders
@@ -225,3 +227,49 @@ async def test_a_closed_one_refuses(sqld: Sqld, replicas: tuple[Sqld, Sqld]) -> 
 
     with pytest.raises(StoreUnavailable, match="closed"):
         await database.read([VALUE])
+
+
+async def test_what_came_of_asking_each_replica_is_counted(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_readers, "RESTING_S", 0.0)
+    one, two = (urlsplit(each.url).netloc for each in replicas)
+    async with opened(sqld.url, *(each.url for each in replicas)) as database:
+        for _ in range(10):
+            await value(database)
+        reads = dict(database.figures.replica_reads)
+        assert (reads[one, ReplicaOutcome.ANSWERED], reads[two, ReplicaOutcome.ANSWERED]) == (5, 5)
+        assert reads[one, ReplicaOutcome.FAILED] == reads[two, ReplicaOutcome.FAILED] == 0
+
+        replicas[0].kill()
+        for _ in range(10):
+            assert await value(database) == 0
+        away = dict(database.figures.replica_reads)
+        assert away[one, ReplicaOutcome.FAILED] > 1  # asked again and again
+        assert away[two, ReplicaOutcome.ANSWERED] == 15
+
+        replicas[0].start()
+        async with asyncio.timeout(30):
+            while database.figures.replica_reads[one, ReplicaOutcome.ANSWERED] <= 5:
+                await value(database)
+
+
+async def test_an_answer_from_the_past_is_counted_and_not_told(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = (urlsplit(replicas[0].url).netloc, ReplicaOutcome.BEHIND)
+    ask = LibsqlReaders._of
+
+    async def ask_hastily(
+        self: LibsqlReaders, server: Server, request: ReadRequest, _: int | None, timeout_s: float
+    ) -> list[Rows]:
+        return await ask(self, server, request, None, timeout_s)
+
+    # The replica is not told how far it must be, as after a restart of the primary.
+    monkeypatch.setattr(LibsqlReaders, "_of", ask_hastily)
+    n = 0
+    async with opened(sqld.url, replicas[0].url) as database, asyncio.timeout(30):
+        while not database.figures.replica_reads[behind]:
+            n += 1
+            await database.write([change(n)])
+            assert await value(database) == n
