@@ -185,6 +185,23 @@ def failed(step: int) -> dict[str, Any]:
 OPEN: Final[dict[str, Any]] = {"type": "not", "cond": {"type": "is_autocommit"}}
 
 
+def refuse_unsendable(batch: Sequence[Statement]) -> None:
+    """Checks one batch by itself, so that its neighbours in a group do not fail with it.
+
+    Raises:
+        InvariantError: a text is not Unicode, or an integer has more than 64 bits.
+    """
+    for _, parameters in batch:
+        for value in parameters:
+            if isinstance(value, int):
+                _encoded(value)
+            elif isinstance(value, str) and not value.isascii():
+                try:
+                    value.encode()
+                except UnicodeEncodeError as error:
+                    raise InvariantError(f"a parameter is no Unicode text: {error}") from error
+
+
 def _encoded(value: Parameter) -> dict[str, Any]:
     match value:
         case None:

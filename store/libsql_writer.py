@@ -24,7 +24,7 @@ import structlog
 
 from indexer.errors import InvariantError, StoreError, StoreUnavailable
 from store.connection import Rows, Statement
-from store.hrana import Outcome, Unreadable, WriteRequest
+from store.hrana import Outcome, Unreadable, WriteRequest, refuse_unsendable
 from store.lane import CLOSE_WAIT_S, ROOM_WAIT_S, Job
 from store.libsql import Lost, NotSent, Server
 from store.queries import QUERIES
@@ -94,8 +94,10 @@ class LibsqlWriter:
             Conflict: a constraint did not hold; nothing of the batch was written.
             StoreUnavailable: busy, out of reach, closed; whether it was written is unknown.
             StoreBroken: the database is damaged.
+            InvariantError: a statement or a parameter is none that there can be.
         """
         self._refuse_if_closing()
+        refuse_unsendable(batch)
         try:
             async with asyncio.timeout(ROOM_WAIT_S):
                 await self._room.acquire()

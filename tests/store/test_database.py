@@ -11,7 +11,7 @@ import pytest
 
 from indexer.errors import ConfigError, Conflict, InvariantError, StoreBroken, StoreUnavailable
 from store.connection import connect
-from store.database import Database, Statement, open_database, path_of
+from store.database import Database, Parameter, Statement, open_database, path_of
 from store.migrate import migrate
 from tests.store.writing_process import ROWS
 
@@ -137,6 +137,34 @@ async def test_of_two_hundred_who_want_the_same_one_wins(database: Database) -> 
 async def test_a_read_that_writes_is_a_mistake_of_ours(database: Database) -> None:
     with pytest.raises(InvariantError):
         await database.read([put("a")])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        0,
+        2**53 + 1,
+        2**63 - 1,
+        -(2**63),
+        "",
+        "ü\U0001f600",
+        "a\0b",
+        b"",
+        b"\0\xff",
+        "x" * 10**6,
+    ],
+    ids=lambda value: f"{value!r:.12}",
+)
+async def test_a_value_comes_back_as_it_went(empty: Database, value: Parameter) -> None:
+    await empty.write([Statement("CREATE TABLE t (x)")])
+    [back] = await empty.write([Statement("INSERT INTO t VALUES (?) RETURNING x", (value,))])
+    read = await empty.read([Statement("SELECT x, typeof(x) FROM t")])
+
+    kind = {int: "integer", str: "text", bytes: "blob"}.get(type(value), "null")
+    assert back == [(value,)]
+    assert read == [[(value, kind)]]
+    assert type(read[0][0][0]) is type(value)
 
 
 async def test_a_closed_database_refuses_and_closes_twice(url: str) -> None:

@@ -209,6 +209,51 @@ async def test_a_broken_connection_is_replaced_for_a_read(
             assert await value(database) == 0
 
 
+async def test_there_is_one_question_at_a_time(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way = most = 0
+    post = Server.post
+
+    async def counted(server: Server, body: bytes, *, timeout_s: float) -> bytes:
+        nonlocal under_way, most
+        if server.name != urlsplit(sqld.url).netloc:
+            return await post(server, body, timeout_s=timeout_s)
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await post(server, body, timeout_s=timeout_s)
+        finally:
+            under_way -= 1
+
+    async def now_and_then(database: Database) -> None:
+        for _ in range(10):
+            await value(database)
+
+    async with opened(sqld.url, replicas[0].url) as database:
+        monkeypatch.setattr(Server, "post", counted)
+        await asyncio.gather(*(now_and_then(database) for _ in range(20)))
+
+    assert most == 1
+
+
+async def test_a_silent_replica_is_asked_once_and_then_left_alone(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_readers, "RESTING_S", 60.0)
+    async with (
+        Meddler(replicas[0].url) as road,
+        opened(sqld.url, road.url, replicas[1].url) as database,
+    ):
+        assert await value(database) == 0
+        asked = road.requests
+        road.meddle(Way.SILENT, times=0)
+        for _ in range(5):
+            assert await value(database) == 0
+
+        assert road.requests == asked + 1
+
+
 async def test_who_leaves_does_not_keep_the_others_from_the_answer(
     sqld: Sqld, replicas: tuple[Sqld, Sqld]
 ) -> None:

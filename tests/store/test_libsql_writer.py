@@ -11,6 +11,7 @@ from indexer.errors import Conflict, InvariantError, StoreUnavailable
 from store import libsql_writer
 from store.connection import Statement
 from store.database import Database, open_database
+from store.hrana import WriteRequest
 from store.libsql import Server
 from store.libsql_writer import LibsqlWriter
 from store.migrate import migrate
@@ -264,3 +265,72 @@ async def test_the_order_of_one_writer_is_kept(sqld: Sqld, direct: Database) -> 
 
     [[(value,)]] = await direct.read([Statement("SELECT value FROM deployment")])
     assert value.split(",")[1:] == [str(n) for n in range(200)]
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**63])
+async def test_what_cannot_be_sent_does_not_take_its_neighbours_along(
+    sqld: Sqld, direct: Database, value: str | int
+) -> None:
+    bad = Statement("INSERT INTO deployment (name, value) VALUES ('bad', ?)", (value,))
+    found = await asyncio.gather(
+        direct.write([put("a")]), direct.write([bad]), direct.write([put("b")]),
+        return_exceptions=True,
+    )  # fmt: skip
+
+    assert [type(each) for each in found] == [list, InvariantError, list]
+    assert await names(direct) == ["a", "b"]
+
+
+async def test_where_a_statement_ends_the_transaction_nothing_of_the_group_is_applied(
+    sqld: Sqld, direct: Database
+) -> None:
+    """As a full disk does: what comes after it must not be applied by itself."""
+    await direct.write([put("taken")])
+    ending = Statement("INSERT OR ROLLBACK INTO deployment (name, value) VALUES ('taken', 'v')")
+    async with Server(sqld.url, None) as server:
+        request = WriteRequest([[put("before")], [ending], [put("after")]])
+        raw = await server.post(request.body(), timeout_s=30)
+        with pytest.raises(StoreUnavailable, match="UNIQUE"):
+            request.outcomes(raw)
+
+    assert await names(direct) == ["taken"]
+
+
+async def test_every_batch_gives_its_place_back(
+    sqld: Sqld, direct: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_writer, "WAITING_MAX", 2)
+    monkeypatch.setattr(libsql_writer, "ROOM_WAIT_S", 30.0)
+    async with meddled(sqld.url) as (_, writer):
+        for _ in range(3):
+            written = (writer.write([put_returning("a")]) for _ in range(4))
+            await asyncio.gather(*written, return_exceptions=True)
+        await writer.write([put("b")])
+
+    assert await names(direct) == ["a", "b"]
+
+
+async def test_the_writer_ends_by_itself_once_all_is_written(sqld: Sqld, direct: Database) -> None:
+    async with meddled(sqld.url) as (_, writer):
+        waiting = [asyncio.create_task(writer.write([put(f"{n}")])) for n in range(5)]
+        await asyncio.sleep(0)
+        await writer.close()
+
+        assert not writer._task.cancelled()
+        await asyncio.gather(*waiting)
+
+
+async def test_numbers_that_were_taken_away_are_forgotten(
+    sqld: Sqld, direct: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_writer, "RESOLVE_S", 0.1)
+    monkeypatch.setattr(libsql_writer, "RESOLVE_PAUSE_S", 0.01)
+    async with meddled(sqld.url) as (road, writer):
+        road.meddle(Way.LATE, times=0)
+        with pytest.raises(StoreUnavailable):
+            await writer.write([put("a")])
+        assert writer._unresolved == [1]
+
+        road.meddle(Way.THROUGH)
+        await writer.write([put("b")])
+        assert writer._unresolved == []

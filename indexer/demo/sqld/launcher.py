@@ -148,8 +148,13 @@ class Sqld:
             self._process = None
 
     def pause(self) -> None:
-        """It takes connections still, and answers nothing."""
+        """It takes connections still, and answers nothing. Returns when it does not any more."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        while self._process is not None and not _is_stopped(self._process.pid):
+            if time.monotonic() > deadline:
+                raise SqldError(f"the libSQL server did not stop for {_STOP_TIMEOUT_S:g} s")
+            time.sleep(_PAUSE_S)
 
     def resume(self) -> None:
         """It goes on."""
@@ -200,6 +205,17 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() == 1:  # it has ended already
         os._exit(1)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether each of its threads has been: the signal takes a moment to reach them all."""
+    states = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+        except OSError:  # that thread has ended
+            continue
+    return set(states) == {"T"}
 
 
 def _free_ports() -> tuple[int, int]:
