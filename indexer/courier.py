@@ -13,7 +13,8 @@ asks for a pause is sent nothing at all for a while.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from indexer.core import delivery, standard_webhooks
 from indexer.core.standard_webhooks import SigningKey
 from indexer.errors import Conflict, InvariantError, SourceError, StoreUnavailable
 from indexer.sources.outside import Reply, Sender
+from indexer.tenure import Everything, Share
 from store import deliveries, webhook_endpoints
 from store.database import Database, Statement
 from store.deliveries import Attempt, Due
@@ -50,6 +52,21 @@ RESPONSE_CHARS_MAX: Final = 1024
 _GONE: Final = 410
 
 
+@dataclass(frozen=True, slots=True)
+class _Began:
+    """The beginning of an attempt.
+
+    Attributes:
+        time: by the loop's clock.
+        at: unix seconds.
+        guard: refuses what came of it, should the receiver be another indexer's by then.
+    """
+
+    time: float
+    at: int
+    guard: Sequence[Statement]
+
+
 class Courier:
     """Delivers to one receiver, when its owner says that something is due. Ends when canceled.
 
@@ -68,6 +85,7 @@ class Courier:
         clock: Callable[[], float],
         draw: Callable[[], float],
         outcomes: dict[str, int],
+        share: Share | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -79,7 +97,9 @@ class Courier:
             clock: unix seconds.
             draw: 0 … 1, at random.
             outcomes: is added to.
+            share: whether this receiver is served here; always when None.
         """
+        self._share = share or Everything()
         self.endpoint = endpoint
         self.outcomes = outcomes
         self._database = database
@@ -110,7 +130,14 @@ class Courier:
         """Whether it would send now what is due."""
         if self._is_gone or self.problem is not None or self._time() < self._quiet_until:
             return False
+        if not self._is_ours:
+            return False
         return len(self._under_way) < (1 if self._is_away else AT_ONCE)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._under_way
 
     def stir(self) -> None:
         """Something may be due."""
@@ -133,7 +160,7 @@ class Courier:
                 self._stirred.clear()
                 for due in await self._due():
                     await places.acquire()
-                    if self._is_outdated:
+                    if self._is_outdated or not self._is_ours:
                         places.release()
                         break
                     self._under_way.add(due.id)
@@ -141,6 +168,10 @@ class Courier:
                 await self._rest()
 
     # ---------------------------------------------------------------------------- what is due
+
+    @property
+    def _is_ours(self) -> bool:
+        return self._share.does(self.endpoint.id)
 
     @property
     def _is_away(self) -> bool:
@@ -192,35 +223,35 @@ class Courier:
         secrets = self._secrets()
         if not secrets:
             return
-        began_at, at = self._time(), self._now()
+        began = _Began(self._time(), self._now(), self._share.guard(self.endpoint.id))
         reply, problem = None, None
         try:
-            reply = await self._post(due, secrets, at)
+            reply = await self._post(due, secrets, began.at)
         except SourceError as error:
             problem = str(error)
         except Exception as error:
             # A fault of ours ends the process, as everywhere. But it is counted before: the
             # delivery shall not be what ends every process after this one as well.
             problem = f"a fault of ours: {type(error).__name__}"
-            await self._note(due, began_at, at, None, problem)
+            await self._note(due, began, None, problem)
             raise
         if reply is not None and not 200 <= reply.status < 300:
             problem = f"answered {reply.status}"
-        await self._note(due, began_at, at, reply, problem)
+        await self._note(due, began, reply, problem)
 
     async def _note(
-        self, due: Due, began_at: float, at: int, reply: Reply | None, problem: str | None
+        self, due: Due, began: _Began, reply: Reply | None, problem: str | None
     ) -> None:
         """Puts on record what came of an attempt, and what follows from it."""
         attempt = Attempt(
             number=due.tried + 1,
-            at=at,
-            duration_ms=round((self._time() - began_at) * 1000),
+            at=began.at,
+            duration_ms=round((self._time() - began.time) * 1000),
             status=None if reply is None else reply.status,
             problem=problem,
             response="" if reply is None else _text(reply.body),
         )
-        await self._keep(self._consequences(due, attempt, reply))
+        await self._keep([*began.guard, *self._consequences(due, attempt, reply)])
         if attempt.status == _GONE:
             self._is_gone = False  # what waited is dropped: nothing is due any more
         log.info(
@@ -303,7 +334,7 @@ class Courier:
             except StoreUnavailable as error:
                 log.warning("delivery.not_stored", error=str(error))
                 await asyncio.sleep(PAUSE_S)
-            except Conflict as error:  # it was pruned meanwhile
+            except Conflict as error:  # it was pruned meanwhile, or another indexer sends it now
                 log.warning("delivery.not_stored", error=str(error))
                 return
             else:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Final, NoReturn
 
 import structlog
@@ -36,8 +37,11 @@ from indexer.sources.paymob import Paymob
 from indexer.sources.paymob_wire import Account as CardAccount
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc
+from indexer.tenure import Tenure
+from indexer.whereabouts import Whereabouts
 from store import migrate, watch_keys, watching
 from store.database import Database, open_configured
+from store.leases import Instance
 from store.limiter import Limiter
 from store.shared import Shared
 
@@ -138,29 +142,40 @@ async def _open(
 
 async def _indexer(common: _Common) -> Indexer:
     settings, stack = common.settings, common.stack
-    now = int(common.clock())
-    return Indexer(
+    instance, here = this_instance(int(common.clock()))
+    indexer = Indexer(
         settings,
         common.database,
         common.rpc,
-        await watching.watch_keys(common.database, now=now),
+        await watching.watch_keys(common.database, now=instance.started_at),
         common.wakeups,
         common.clock,
         sender=await stack.enter_async_context(Outside(settings.webhook_private_networks)),
         keys=common.keys,
         acquirer=common.paymob,
         helius=await _helius(settings, stack),
-        instance=instance_name(now),
+        instance=instance.id,
+        tenure=Tenure(common.database, instance, clock=common.clock, here=here),
     )
+    stack.push_async_callback(indexer.leave)
+    return indexer
 
 
-def instance_name(now: int) -> str:
-    """What this start of this process is called, among all that use the database.
+def this_instance(now: int) -> tuple[Instance, Whereabouts]:
+    """This start of this process, among all that use the database, and where it runs.
 
     Args:
         now: unix seconds.
     """
-    return f"{socket.gethostname()}:{os.getpid()}:{now}"
+    here = Whereabouts.here()
+    instance = Instance(
+        id=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}",
+        version=version("axiompay"),
+        machine=here.machine,
+        process=here.process,
+        started_at=now,
+    )
+    return instance, here
 
 
 async def _app(common: _Common, shared: Shared | None) -> Starlette:

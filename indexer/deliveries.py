@@ -16,6 +16,7 @@ from indexer.core.standard_webhooks import SigningKey
 from indexer.courier import Courier
 from indexer.errors import StoreUnavailable
 from indexer.sources.outside import Sender
+from indexer.tenure import Everything, Share
 from store import deliveries, webhook_endpoints
 from store.database import Database
 from store.webhook_endpoints import WebhookEndpoint
@@ -45,6 +46,7 @@ class Deliveries:
         clock: Callable[[], float],
         wait: Callable[[float], Awaitable[object]],
         draw: Callable[[], float] = random.random,
+        share: Share | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -55,8 +57,10 @@ class Deliveries:
             clock: unix seconds.
             wait: `Wakeups.wait`.
             draw: 0 … 1, at random.
+            share: which receivers are served here; all when None.
         """
         self._database = database
+        self._share = share or Everything()
         self._sender = sender
         self._keys = {key.id: key for key in keys}
         self._clock = clock
@@ -104,12 +108,18 @@ class Deliveries:
                 self._couriers[id_][0].stir()
 
     def _employ(self, enabled: Sequence[WebhookEndpoint], group: asyncio.TaskGroup) -> None:
-        """Has a courier for each receiver that is enabled, and for no other."""
-        for id_ in self._couriers.keys() - {endpoint.id for endpoint in enabled}:
-            _, task = self._couriers.pop(id_)
-            task.cancel()
+        """Has a courier for each receiver of ours that is enabled, and for no other."""
+        wanted = {endpoint.id: endpoint for endpoint in enabled}
+        for id_, (courier, task) in list(self._couriers.items()):
+            # What another indexer does from now on begins nothing here, and ends what it began.
+            has_ended = id_ in wanted and not self._share.does(id_) and courier.is_idle
+            if id_ not in wanted or has_ended:
+                del self._couriers[id_]
+                task.cancel()
         for endpoint in enabled:
-            if endpoint.id not in self._couriers:
+            if endpoint.id in self._couriers:
+                self._couriers[endpoint.id][0].endpoint = endpoint
+            elif self._share.does(endpoint.id):
                 courier = Courier(
                     endpoint,
                     self._database,
@@ -118,8 +128,7 @@ class Deliveries:
                     clock=self._clock,
                     draw=self._draw,
                     outcomes=self.outcomes,
+                    share=self._share,
                 )
                 task = group.create_task(courier.run(), name=f"courier:{endpoint.id}")
                 self._couriers[endpoint.id] = courier, task
-            courier, _ = self._couriers[endpoint.id]
-            courier.endpoint = endpoint

@@ -22,6 +22,7 @@ import structlog
 
 from indexer.core.types import WebhookSource, WebhookVerdict
 from indexer.errors import AxiomError, Conflict, SourceError, StoreError, StoreUnavailable
+from indexer.tenure import Everything, Share
 from store import webhook_events
 from store.database import Database, Statement
 from store.webhook_events import Outcome, WebhookEvent
@@ -89,6 +90,7 @@ class Inbox:
         *,
         clock: Callable[[], float],
         wait: Wait,
+        share: Share | None = None,
     ) -> None:
         """Nothing runs yet.
 
@@ -97,8 +99,10 @@ class Inbox:
             handlers: by source; events of a source that has none wait until it has one.
             clock: unix seconds.
             wait: `Wakeups.wait`.
+            share: which shards are processed here; all when None.
         """
         self._database = database
+        self._share = share or Everything()
         self._handlers = handlers
         self._clock = clock
         self._wait = wait
@@ -159,6 +163,7 @@ class Inbox:
                 PAGE_SIZE,
                 bytes_max=PAGE_BYTES_MAX,
                 excluding=under_way,
+                shards=self._share.shards(),
             )
         except StoreUnavailable as error:
             await self._store_fails(error)

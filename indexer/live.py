@@ -90,6 +90,7 @@ class Live:
         self._clock = clock
         self._awaited: dict[str, _Awaited] = {}
         self._filled = asyncio.Event()
+        self._is_restored = False
 
     # ---------------------------------------------------------------------------- doorbells
 
@@ -171,25 +172,36 @@ class Live:
 
     async def settle(self) -> None:
         """Settles what has become final, for ever; begins with what was sighted before."""
-        is_restored = False
         while True:
             try:
-                is_restored = is_restored or await self._restore()
+                await self._restore()
                 await self._filled.wait()
                 with at(Priority.FINALITY):
                     await self._settle_final(await self._rpc.slot(Commitment.FINALIZED))
             except (SourceError, StoreUnavailable, Conflict) as error:
                 log.warning("finality.unknown", error=str(error))
                 await asyncio.sleep(PAUSE_S)
-            if not self._awaited:
+            if not self._awaited and self._is_restored:
                 self._filled.clear()
                 continue
             await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def _restore(self) -> bool:
-        for sighting in await self._sighted():
+    def restore(self) -> None:
+        """Has what was sighted by anybody awaited here: who did so before may be gone."""
+        self._is_restored = False
+        self._filled.set()
+
+    async def _restore(self) -> None:
+        if self._is_restored:
+            return
+        self._is_restored = True
+        try:
+            sighted = await self._sighted()
+        except BaseException:
+            self._is_restored = False
+            raise
+        for sighting in sighted:
             self._await(sighting.signature, sighting.slot)
-        return True
 
     def _await(self, signature: str, slot: int) -> None:
         if len(self._awaited) < AWAITED_MAX:

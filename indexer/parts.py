@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, NoReturn, Protocol
 
@@ -36,6 +36,7 @@ from indexer.sources.pubsub import PubSub
 from indexer.sources.rpc import Rpc
 from indexer.survey import Surveyor
 from indexer.sweep import Sweeper
+from indexer.tenure import Everything, Start, Tenure, while_ours
 from indexer.watch import Watched
 from store import health, measures
 from store.database import Database
@@ -48,7 +49,9 @@ log = structlog.get_logger(__name__)
 #: Seconds between two reports of health and of figures to the store.
 REPORT_INTERVAL_S: Final = 2.0
 
-Start = Callable[[], Awaitable[object]]
+#: Parts that one indexer does alone, among several; all others divide their work.
+_DONE_BY_ONE: Final = frozenset({"recipients", "parked", "retention", "cards", "helius"})
+
 Tasks = dict[str, Start]
 
 
@@ -82,6 +85,7 @@ class Indexer:
         draw: Callable[[], float] = random.random,
         pubsub: Callable[..., PubSub] = PubSub,
         instance: str = "",
+        tenure: Tenure | None = None,
     ) -> None:
         """Nothing runs yet.
 
@@ -99,7 +103,10 @@ class Indexer:
             draw: 0 … 1, at random.
             pubsub: makes the subscription to one URL.
             instance: names this process among several; empty: it is the only one.
+            tenure: which part of the work is done here; None: all of it.
         """
+        self._tenure = tenure
+        self._share = share = tenure or Everything()
         self._instance = instance
         self._database = database
         self._rpc = rpc
@@ -109,7 +116,7 @@ class Indexer:
         self._cluster = SameCluster(database, rpc)
         pipeline = Pipeline(database, rpc, clock=clock, wake=wakeups.wake)
         surveyor = Surveyor(rpc, clock=clock)
-        self._watched = Watched(database, watch_keys, clock=clock)
+        self._watched = Watched(database, watch_keys, clock=clock, share=share)
         self._sweeper = sweeper = Sweeper(
             database,
             rpc,
@@ -119,7 +126,9 @@ class Indexer:
             shared=self._watched.shared,
             surveyor=surveyor,
         )
-        self._references = References(database, rpc, pipeline, clock=clock, surveyor=surveyor)
+        self._references = References(
+            database, rpc, pipeline, clock=clock, surveyor=surveyor, share=share
+        )
         self._recipients = Recipients(database, rpc, pipeline, clock=clock, surveyor=surveyor)
         self._doorbells = Doorbells(
             on_overflow=lambda slot: sweeper.missed(slot, None, GapReason.OVERFLOW)
@@ -128,7 +137,7 @@ class Indexer:
         self._inbox = self._of_chain()
         self._options = self._of_cards(settings, acquirer) | self._of_helius(settings, helius)
         self._deliveries = Deliveries(
-            database, sender, keys, clock=clock, wait=wakeups.wait, draw=draw
+            database, sender, keys, clock=clock, wait=wakeups.wait, draw=draw, share=share
         )
         self._retention = Retention(database, days=settings.webhook_retention_days, clock=clock)
         self._parked = Parked(database, pipeline, clock=clock)
@@ -137,30 +146,41 @@ class Indexer:
 
     def tasks(self) -> Tasks:
         """What has to run, by name; none of it ends by itself."""
-        return {
+        tasks: Tasks = {
             "watch": partial(
                 self._watched.run, changed=self._keys_changed, wait=self._wakeups.wait
             ),
             "cluster": self._cluster.run,
             "sweep": self._once_known(self._sweeper.run),
             "references": self._once_known(self._references.run),
-            "recipients": self._once_known(self._recipients.run),
+            "recipients": self._once_known(self._only_here("recipients", self._recipients.run)),
             "doorbells": self._once_known(self._live.answer),
             "finality": self._once_known(self._live.settle),
-            "parked": self._once_known(self._parked.run),
+            "parked": self._once_known(self._only_here("parked", self._parked.run)),
             "heads": self._once_known(self._heads.run),
             "inbox": self._once_known(self._inbox.run),
-            "deliveries": self._deliveries.run,
-            "retention": self._retention.run,
-            **{name: part.run for name, part in self._options.items()},
+            "deliveries": self._once_shared(self._deliveries.run),
+            "retention": self._once_shared(self._only_here("retention", self._retention.run)),
+            **{name: self._option(name) for name in self._options},
             "report": self._report,
             **{f"pubsub:{n}": each.run for n, each in enumerate(self._subscriptions)},
         }
+        if self._tenure is not None:
+            tasks["tenure"] = partial(
+                self._tenure.run, self._watched.all, changed=self._share_changed
+            )
+        return tasks
+
+    async def leave(self) -> None:
+        """Gives back what it had to do, once nothing of it runs any more."""
+        if self._tenure is not None:
+            await self._tenure.leave()
 
     def problems(self) -> dict[str, str | None]:
-        """What each part has to complain of; None when it is well."""
-        return {
+        """What each part has to complain of; None when it is well, or works in another process."""
+        problems = {
             "indexer": None,
+            "tenure": None if self._tenure is None else self._tenure.problem,
             "cluster": self._cluster.problem,
             "rpc": self._rpc.problem,
             **self._heads.problems(),
@@ -173,6 +193,8 @@ class Indexer:
             **{name: part.problem for name, part in self._options.items()},
             **{f"pubsub:{n}": each.problem for n, each in enumerate(self._subscriptions)},
         }
+        elsewhere = [name for name in _DONE_BY_ONE if not self._share.does(name)]
+        return problems | {name: None for name in elsewhere if name in problems}
 
     def measures(self) -> Iterator[Measure]:
         """The figures that only this process knows."""
@@ -195,6 +217,10 @@ class Indexer:
         for outcome, count in sorted(self._deliveries.outcomes.items()):
             yield _counter("axiom_webhook_attempts_total", count, outcome=outcome)
         yield from measures.of_writes(self._database)
+        if self._tenure is not None:
+            yield _gauge("axiom_indexers", 1 + self._tenure.others)
+            yield _gauge("axiom_watch_keys_held", len(self._watched.shared()))
+            yield _gauge("axiom_shards_held", len(self._share.shards()))
         yield _gauge("axiom_doorbells_waiting", len(self._doorbells))
         yield _counter("axiom_reference_checks_total", self._references.checks)
         yield _counter("axiom_found_by_reference_alone_total", self._references.found_alone)
@@ -224,6 +250,7 @@ class Indexer:
             {WebhookSource.HELIUS: notices.handle, WebhookSource.QUICKNODE: notices.handle},
             clock=self._clock,
             wait=self._wakeups.wait,
+            share=self._share,
         )
 
     def _of_cards(self, settings: Settings, acquirer: Acquirer | None) -> dict[str, Part]:
@@ -235,7 +262,11 @@ class Indexer:
         callbacks = Callbacks(database, acquirer, charging, pins=pins, clock=clock)
         # An inbox by itself: cards are taken also while nobody says which cluster this is.
         inbox = Inbox(
-            database, {WebhookSource.PAYMOB: callbacks.handle}, clock=clock, wait=wakeups.wait
+            database,
+            {WebhookSource.PAYMOB: callbacks.handle},
+            clock=clock,
+            wait=wakeups.wait,
+            share=self._share,
         )
         return {"cards": inquiries, "callbacks": inbox}
 
@@ -256,12 +287,42 @@ class Indexer:
             subscription.changed()
         self._sweeper.ask()
 
+    def _share_changed(self, *, gained: bool) -> None:
+        """Something is done here from now on, or is not any more."""
+        if gained and self._tenure is not None and self._tenure.begun.is_set():
+            # Whoever did it before may have been gone for a while, with all that it remembered.
+            self._sweeper.missed(0, None, GapReason.START)
+            self._live.restore()
+        self._keys_changed()
+        self._wakeups.wake()
+
+    def _option(self, name: str) -> Start:
+        run = self._options[name].run
+        return self._once_shared(self._only_here(name, run) if name in _DONE_BY_ONE else run)
+
     def _once_known(self, start: Start) -> Start:
         async def wait_and_start() -> None:
             await self._cluster.known.wait()
             await start()
 
+        return self._once_shared(wait_and_start)
+
+    def _once_shared(self, start: Start) -> Start:
+        """Begins when it is known for the first time what is done here."""
+        if (tenure := self._tenure) is None:
+            return start
+
+        async def wait_and_start() -> None:
+            await tenure.begun.wait()
+            await start()
+
         return wait_and_start
+
+    def _only_here(self, name: str, start: Start) -> Start:
+        """Runs what one indexer does alone, while that is this one."""
+        if self._tenure is None:
+            return start
+        return partial(while_ours, self._tenure, name, start)
 
     async def _report(self) -> NoReturn:
         while True:

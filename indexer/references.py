@@ -22,6 +22,7 @@ from indexer.pipeline import Found, Pipeline
 from indexer.sources.priority import Priority, at
 from indexer.sources.rpc import Rpc, SignatureRow
 from indexer.survey import Surveyor
+from indexer.tenure import Everything, Share
 from store import coverage, cursors, dead_letters, reference_checks, watching
 from store.database import Database, Statement
 from store.reference_checks import Due
@@ -71,8 +72,10 @@ class References:
         *,
         clock: Callable[[], float],
         surveyor: Surveyor | None = None,
+        share: Share | None = None,
     ) -> None:
         self._database = database
+        self._share = share or Everything()
         self._rpc = rpc
         self._pipeline = pipeline
         self._clock = clock
@@ -203,7 +206,8 @@ class References:
         time = asyncio.get_running_loop().time()
         self._resting = {id_: until for id_, until in self._resting.items() if until > time}
         limit = CHECKS_PER_ROUND + len(self._resting)
-        due = await reference_checks.due(self._database, int(self._clock()), limit)
+        shards = self._share.shards()
+        due = await reference_checks.due(self._database, int(self._clock()), limit, shards)
         return [each for each in due if each.payment_id not in self._resting][:CHECKS_PER_ROUND]
 
     def _rest(self, payment_id: str) -> None:

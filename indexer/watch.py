@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from indexer.errors import StoreUnavailable
+from indexer.tenure import Everything, Share
 from store import watching
 from store.database import Database
 
@@ -33,31 +34,50 @@ class Watched:
     """The keys, as they are now."""
 
     def __init__(
-        self, database: Database, watch_keys: Iterable[str], *, clock: Callable[[], float]
+        self,
+        database: Database,
+        watch_keys: Iterable[str],
+        *,
+        clock: Callable[[], float],
+        share: Share | None = None,
     ) -> None:
-        """Knows the watch keys of the start, so that nothing waits for the first `refresh`."""
+        """Knows the watch keys of the start, so that nothing waits for the first `refresh`.
+
+        Args:
+            database: where payments are.
+            watch_keys: those of the start.
+            clock: unix seconds.
+            share: which of them are watched here; all when None.
+        """
         self._database = database
         self._clock = clock
+        self._share = share or Everything()
         self._watch_keys: tuple[str, ...] = tuple(watch_keys)
         self._foreign: tuple[str, ...] = ()
         self._turn = 0
 
+    def all(self) -> tuple[str, ...]:
+        """The watch keys, those of before a rotation among them, whoever watches them."""
+        return self._watch_keys
+
     def to_subscribe(self) -> tuple[str, ...]:
-        """The keys that deserve a subscription."""
-        return (*self._watch_keys, *self._foreign[:SUBSCRIPTIONS_MAX])
+        """The keys that deserve a subscription of this indexer."""
+        foreign = [key for key in self._foreign[:SUBSCRIPTIONS_MAX] if self._share.does(key)]
+        return (*self.shared(), *foreign)
 
     def shared(self) -> tuple[str, ...]:
-        """The watch keys, those of before a rotation among them, in order."""
-        return self._watch_keys
+        """The watch keys that are watched here, those of before a rotation among them, in order."""
+        return tuple(key for key in self._watch_keys if self._share.keeps_key(key))
 
     def next_to_sweep(self) -> tuple[str, ...]:
         """The watch keys, always, and the next few of the references, in turn."""
-        foreign = self._foreign
+        keys = [key for key in self._watch_keys if self._share.does_key(key)]
+        foreign = [key for key in self._foreign if self._share.does(key)]
         if len(foreign) <= SWEPT_PER_ROUND:
-            return (*self._watch_keys, *foreign)
+            return (*keys, *foreign)
         start = self._turn % len(foreign)
         self._turn = start + SWEPT_PER_ROUND
-        return (*self._watch_keys, *(foreign + foreign)[start : start + SWEPT_PER_ROUND])
+        return (*keys, *(foreign + foreign)[start : start + SWEPT_PER_ROUND])
 
     async def refresh(self) -> bool:
         """Reads the list from the store; True when it changed."""

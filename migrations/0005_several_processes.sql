@@ -1,23 +1,25 @@
 -- Several processes on one database: who is there, who does which work, which keys are watched,
 -- and what became of a batch whose answer was lost on the way.
 
--- The processes that run, as they say of themselves.
+-- The indexers that run. `beats` is counted up by each as long as it is well; one whose number has
+-- not changed for a while, by the clock of whoever watches it, is gone. No two clocks are compared.
 CREATE TABLE instances (
-    id         TEXT PRIMARY KEY,         -- names one start of one process: host, process, time
-    role       TEXT NOT NULL CHECK (role IN ('indexer', 'api', 'both')),
+    id         TEXT PRIMARY KEY,         -- names one start of one process
     version    TEXT NOT NULL,            -- of the release that it runs
+    machine    TEXT NOT NULL,            -- the same for processes that can see each other; '': unknown
+    process    TEXT NOT NULL,            -- which one there
+    beats      INTEGER NOT NULL,
     started_at INTEGER NOT NULL,
-    seen_at    INTEGER NOT NULL          -- unix seconds, by its own clock; an old one: it is gone
+    seen_at    INTEGER NOT NULL          -- unix seconds, by its own clock: for people
 ) STRICT, WITHOUT ROWID;
 
 -- Who does which work at the moment, so that several indexers divide it. A lease only saves work:
 -- what it covers may be done twice without harm. `token` grows whenever the work changes hands;
 -- a write that must not come from one who lost it names the token (see lease_guard).
 CREATE TABLE leases (
-    name     TEXT PRIMARY KEY,           -- of the work
-    holder   TEXT NOT NULL,              -- instances.id
-    token    INTEGER NOT NULL CHECK (token > 0),
-    until_ms INTEGER NOT NULL            -- unix milliseconds, after which anybody may take it
+    name   TEXT PRIMARY KEY,             -- of the work
+    holder TEXT NOT NULL,                -- instances.id; '': it was given back
+    token  INTEGER NOT NULL CHECK (token > 0)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER leases_change_hands_with_a_token

@@ -255,18 +255,19 @@ CREATE TABLE idempotency_leases (
 CREATE INDEX idempotency_leases_by_end ON idempotency_leases (until);
 
 CREATE TABLE instances (
-    id         TEXT PRIMARY KEY,         -- names one start of one process: host, process, time
-    role       TEXT NOT NULL CHECK (role IN ('indexer', 'api', 'both')),
+    id         TEXT PRIMARY KEY,         -- names one start of one process
     version    TEXT NOT NULL,            -- of the release that it runs
+    machine    TEXT NOT NULL,            -- the same for processes that can see each other; '': unknown
+    process    TEXT NOT NULL,            -- which one there
+    beats      INTEGER NOT NULL,
     started_at INTEGER NOT NULL,
-    seen_at    INTEGER NOT NULL          -- unix seconds, by its own clock; an old one: it is gone
+    seen_at    INTEGER NOT NULL          -- unix seconds, by its own clock: for people
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE leases (
-    name     TEXT PRIMARY KEY,           -- of the work
-    holder   TEXT NOT NULL,              -- instances.id
-    token    INTEGER NOT NULL CHECK (token > 0),
-    until_ms INTEGER NOT NULL            -- unix milliseconds, after which anybody may take it
+    name   TEXT PRIMARY KEY,             -- of the work
+    holder TEXT NOT NULL,                -- instances.id; '': it was given back
+    token  INTEGER NOT NULL CHECK (token > 0)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER leases_change_hands_with_a_token

@@ -547,9 +547,13 @@ WHERE closed_at IS NULL ORDER BY key, last_slot LIMIT ?;
 -- ----------------------------------------- reference_checks: whose own reference is looked at next
 
 -- name: reference_checks_due
+-- Of some shards: an id's last character is one of 32 (see `core.ids`), all equally likely.
 SELECT c.payment_id, p.reference, p.watch_key, p.status, p.created_at, p.expires_at, p.grace_s
 FROM reference_checks AS c JOIN payments AS p ON p.id = c.payment_id
-WHERE c.due_at <= ?1 ORDER BY c.due_at LIMIT ?2;
+WHERE c.due_at <= ?1
+  AND instr('123456789abcdefghjkmnpqrstvwxyz', substr(c.payment_id, -1)) % 16
+      IN (SELECT value FROM json_each(?3))
+ORDER BY c.due_at LIMIT ?2;
 
 -- name: reference_check_move
 UPDATE reference_checks SET due_at = ?2 WHERE payment_id = ?1;
@@ -869,6 +873,7 @@ FROM webhook_events WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id DE
 -- body is told without reading it.
 SELECT id, length(body) FROM webhook_events INDEXED BY webhook_events_waiting
 WHERE verdict = 'waiting' AND source = ?4 AND next_try_at <= ?1
+  AND id % 16 IN (SELECT value FROM json_each(?5))
   AND id NOT IN (SELECT value FROM json_each(?2))
 ORDER BY next_try_at, id LIMIT ?3;
 
@@ -910,6 +915,52 @@ SELECT received_at FROM webhook_events WHERE id = (
 
 -- name: webhook_event_counts
 SELECT verdict, count(*) FROM webhook_events GROUP BY verdict;
+
+
+-- ------------------------------------------------- leases: which indexers there are, and who does what
+
+-- name: instance_beat
+INSERT INTO instances (id, version, machine, process, started_at, beats, seen_at)
+VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
+ON CONFLICT (id) DO UPDATE SET beats = beats + 1, seen_at = excluded.seen_at;
+
+-- name: leases_take
+-- Of nobody, or of somebody who is not there: who left no row, or whose number did not change.
+INSERT INTO leases (name, holder, token) SELECT value, ?2, 1 FROM json_each(?1) WHERE true
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = token + 1
+WHERE NOT EXISTS (SELECT 1 FROM instances WHERE id = leases.holder)
+   OR EXISTS (
+       SELECT 1 FROM instances AS i JOIN json_each(?3) AS absent
+       ON absent.key = i.id AND absent.value = i.beats WHERE i.id = leases.holder
+   );
+
+-- name: leases_give_back
+UPDATE leases SET holder = '', token = token + 1
+WHERE holder = ?2 AND name IN (SELECT value FROM json_each(?1));
+
+-- name: leases_give_back_all
+UPDATE leases SET holder = '', token = token + 1 WHERE holder = ?;
+
+-- name: instance_leave
+DELETE FROM instances WHERE id = ?;
+
+-- name: instances_forget
+DELETE FROM instances
+WHERE NOT EXISTS (SELECT 1 FROM leases WHERE holder = instances.id)
+  AND EXISTS (
+      SELECT 1 FROM json_each(?1) AS absent
+      WHERE absent.key = instances.id AND absent.value = instances.beats
+  );
+
+-- name: lease_guard
+-- Refuses the batch, as `payment_unchanged` does, when the work has changed hands.
+UPDATE leases SET token = NULL WHERE name = ?1 AND (holder <> ?2 OR token <> ?3);
+
+-- name: instances_all
+SELECT id, version, machine, process, started_at, beats, seen_at FROM instances;
+
+-- name: leases_all
+SELECT name, holder, token FROM leases;
 
 
 -- -------------------------------------------- health and measures: what the indexer says of itself

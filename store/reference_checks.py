@@ -1,10 +1,13 @@
 """When the reference of each payment is to be asked about by itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from indexer.core.shares import SHARDS
 from indexer.core.types import Status
 from store.database import Database, Statement
 from store.queries import QUERIES
+from store.rows import json_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +29,12 @@ class Due:
     grace_s: int
 
 
-async def due(database: Database, now: int, limit: int) -> list[Due]:
-    """The payments whose check is due, the longest due first."""
-    [found] = await database.read([Statement(QUERIES["reference_checks_due"], (now, limit))])
+async def due(
+    database: Database, now: int, limit: int, shards: Sequence[int] = range(SHARDS)
+) -> list[Due]:
+    """The payments of some shards whose check is due, the longest due first."""
+    values = (now, limit, json_text(list(shards)))
+    [found] = await database.read([Statement(QUERIES["reference_checks_due"], values)])
     return [
         Due(
             payment_id=payment_id,

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from indexer.core.shares import SHARDS
 from indexer.core.types import WebhookSource, WebhookVerdict
 from store.database import Database, Statement
 from store.queries import QUERIES
@@ -201,6 +202,7 @@ async def waiting(
     *,
     bytes_max: int | None = None,
     excluding: Collection[int] = (),
+    shards: Sequence[int] = range(SHARDS),
 ) -> list[WebhookEvent]:
     """Events of one source that are due, the longest due first.
 
@@ -213,8 +215,9 @@ async def waiting(
         limit: how many at most.
         bytes_max: how many bytes their bodies have together at most; the first one may have more.
         excluding: ids of some that are in somebody's hands.
+        shards: ids that give these remainders when they are divided by `SHARDS`.
     """
-    values = (now, json_text(sorted(excluding)), limit, source)
+    values = (now, json_text(sorted(excluding)), limit, source, json_text(list(shards)))
     [found] = await database.read([Statement(QUERIES["webhook_event_ids_waiting"], values)])
     ids, size = list[int](), 0
     for id_, body_bytes in found:
