@@ -10,6 +10,9 @@ from typing import Final
 BENCHMARKS: Final = {
     "sqlite_drivers": "durable commits and reads: the store beside aiosqlite",
     "writers": "one writer's rate: a file beside a libSQL server",
+    "durability": "syncs for each commit, seen by strace: a file beside a libSQL server",
+    "replicas": "API reads on a libSQL server with none, one and two replicas",
+    "many_open": "the statements of the store beside a great many open payments",
     "libsql_drivers": "batches and reads on a libSQL server: libsql-client beside the store",
     "rpc_clients": "getTransaction: HTTP clients for JSON-RPC",
     "blocks": "full blocks matched against 100,000 open payments: replay by blocks",

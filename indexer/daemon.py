@@ -124,6 +124,8 @@ async def _open(
     await migrate.check(database)
     await ensure_watch_key(database, settings, clock)
     keys = keyring.load(settings)
+    if (problem := await keyring.missing(database, settings, keys)) is not None:
+        log.error("signing_key.missing", problem=problem)
     rpc = await stack.enter_async_context(_rpc(settings))
     paymob = None
     if settings.takes_cards:

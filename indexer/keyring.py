@@ -1,12 +1,15 @@
 """The keys that the secrets of receivers are derived from: as configured, or kept in a file.
 
 Without a setting, one key is made at the first start and kept beside the database, readable by its
-owner only. It is not in the database, so that a copy of that lets nobody forge a webhook.
+owner only. It is not in the database, so that a copy of that lets nobody forge a webhook. So a
+database that was restored without it has receivers that nothing can be sent to until it is back,
+which `missing` says; a key that is made then is none of theirs.
 """
 
 import os
 import secrets
 import stat
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +19,8 @@ from indexer.core.standard_webhooks import SigningKey, signing_key
 from indexer.errors import ConfigError
 from indexer.log import hide
 from indexer.settings import Settings
-from store.database import is_file, path_of
+from store import webhook_endpoints
+from store.database import Database, is_file, path_of
 
 
 log = structlog.get_logger(__name__)
@@ -48,6 +52,42 @@ def load(settings: Settings) -> tuple[SigningKey, ...]:
         raise ConfigError((f"{problem}: {reason}",)) from error
     hide([text])  # the settings do not know it
     return (signing_key(text),)
+
+
+def peek(settings: Settings) -> tuple[SigningKey, ...]:
+    """The keys that are there; makes none.
+
+    Raises:
+        ConfigError: the file cannot be read, holds no key, or others may read it.
+    """
+    if not settings.webhook_signing_keys and is_file(settings.database_url):
+        database = path_of(settings.database_url)
+        if not database.with_name(f"{database.name}.key").exists():
+            return ()
+    return load(settings)
+
+
+async def missing(
+    database: Database, settings: Settings, keys: Collection[SigningKey]
+) -> str | None:
+    """Says which receivers cannot be sent anything, and what to do; None: each key is there."""
+    known = {key.id for key in keys}
+    receivers = [
+        each
+        for each in await webhook_endpoints.listing(database)
+        if each.signer.key_id not in known
+    ]
+    if not receivers:
+        return None
+    lost = ", ".join(sorted({each.signer.key_id for each in receivers}))
+    place = _SETTING
+    if not settings.webhook_signing_keys:
+        path = path_of(settings.database_url)
+        place = f"{path.with_name(f'{path.name}.key')}, in place of another one, or {_SETTING}"
+    return (
+        f"nothing can be sent to {len(receivers)} receivers: the signing key {lost} is missing, "
+        f"from which their secrets are derived; bring it back ({place}), or rotate their secrets"
+    )
 
 
 def _make(path: Path) -> None:

@@ -284,11 +284,15 @@ class Settings:
         """The names under which the API may be called, without ports; None: any."""
         if self.allowed_hosts:
             return None if self.allowed_hosts == ("*",) else frozenset(self.allowed_hosts)
-        is_named = self.public_url != self._derived_url()
-        if not is_named and not parsers.is_loopback(self.host):
+        if not self.has_public_url and not parsers.is_loopback(self.host):
             return None
         public = urlsplit(self.public_url).hostname or ""
         return frozenset({public, *parsers.THIS_MACHINE})
+
+    @property
+    def has_public_url(self) -> bool:
+        """Whether it was said under which URL the outside reaches the API."""
+        return self.public_url != self._derived_url()
 
     def _derived_url(self) -> str:
         return f"http://{parsers.authority(self.host)}:{self.port}"

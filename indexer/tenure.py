@@ -86,11 +86,12 @@ class Everything:
 
 
 class _Sign:
-    """The last sign of another indexer."""
+    """The last sign of another indexer; `is_gone` when its process was not to be seen then."""
 
     def __init__(self, beats: int) -> None:
         self.beats = beats
         self.silent_s = 0.0
+        self.is_gone = False
 
 
 class Tenure:
@@ -236,7 +237,13 @@ class Tenure:
         division = divide(kinds, holders, present, me=self._instance.id)
         wanted = {unit for units in kinds for unit in units}
         self.others = len(present - {self._instance.id})
-        self._take = division.take
+        # What nobody needs any more is taken as well, and given back with the next beat: nobody is
+        # forgotten who has work.
+        known = {*present, leases.NOBODY}
+        stranded = [
+            name for name, who in holders.items() if name not in wanted and who not in known
+        ]
+        self._take = (*division.take, *stranded)
         self._leaving = frozenset(division.leave) | (self._mine.keys() - wanted)
 
     def _kept(self) -> frozenset[str]:
@@ -258,11 +265,15 @@ class Tenure:
                 continue
             sign = self._signs.get(id_)
             if sign is None or sign.beats != each.beats:
+                if sign is not None and sign.is_gone:
+                    # It goes on: this machine hides processes, or is another one's double.
+                    log.warning("tenure.cannot_see", other=id_)
+                    self._here = Whereabouts()
                 sign = _Sign(each.beats)
             else:
                 sign.silent_s += elapsed_s
             if self._here.is_gone(Whereabouts(machine=each.machine, process=each.process)):
-                sign.silent_s = LEASE_S
+                sign.silent_s, sign.is_gone = LEASE_S, True
             signs[id_] = sign
         self._signs, self._looked_at = signs, now
 

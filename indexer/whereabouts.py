@@ -24,15 +24,16 @@ class Whereabouts:
 
     @classmethod
     def here(cls) -> Self:
-        """This process. Nothing is known where there is no /proc."""
+        """This process. Nothing is known where there is no /proc, or one that hides others."""
         pid = os.getpid()
         try:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
             namespace = Path("/proc/self/ns/pid").readlink()
-            began = _began(pid)
+            began, first_began = _began(pid), _began(1)
         except (OSError, UnicodeDecodeError):
             return cls()
-        if began is None:
+        # Everybody has a first process. Where it is not to be seen, others that run are not, too.
+        if began is None or first_began is None:
             return cls()
         return cls(machine=f"{boot} {namespace}", process=f"{pid} {began}")
 

@@ -1,5 +1,14 @@
 -- Several processes on one database: who is there, who does which work, which keys are watched,
 -- and what became of a batch whose answer was lost on the way.
+--
+-- The code before cannot run on it: `health` and `measures` are made anew with other columns, and
+-- what it reports there would be refused.
+-- runs-with: 5
+
+-- Of each migration from this one on: the oldest version whose code may still run on the schema
+-- that it makes. NULL: only code that knows the migration itself.
+ALTER TABLE schema_migrations
+ADD COLUMN runs_with INTEGER CHECK (runs_with BETWEEN 1 AND version);
 
 -- The indexers that run. `beats` is counted up by each as long as it is well; one whose number has
 -- not changed for a while, by the clock of whoever watches it, is gone. No two clocks are compared.

@@ -441,7 +441,7 @@ CREATE TABLE schema_migrations (
     name       TEXT NOT NULL,
     checksum   TEXT NOT NULL,            -- SHA-256 of the file, hex
     applied_at INTEGER NOT NULL DEFAULT (unixepoch())
-) STRICT;
+, runs_with INTEGER CHECK (runs_with BETWEEN 1 AND version)) STRICT;
 
 CREATE TABLE sightings (
     payment_id TEXT NOT NULL REFERENCES payments (id),

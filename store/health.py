@@ -52,6 +52,21 @@ def forget(now: int, *, instance: str) -> Statement:
     return Statement(QUERIES["health_forget"], (now - KEPT_S, instance))
 
 
+async def last_report(database: Database, component: str, *, machine: str) -> int | None:
+    """When a part was last heard of from a machine, unix seconds; None: never.
+
+    Args:
+        database: migrated.
+        component: the part.
+        machine: its host name, with which the names of its processes begin.
+    """
+    [[[updated_at]]] = await database.read(
+        [Statement(QUERIES["health_of_machine"], (component, machine))]
+    )
+    found: int | None = updated_at
+    return found
+
+
 async def all_of(database: Database) -> list[Report]:
     """The last word on each part that ever made a report, over all processes."""
     [found] = await database.read([Statement(QUERIES["health_all"])])

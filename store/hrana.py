@@ -103,6 +103,8 @@ class _Item(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     results: list[_Item]
+    baton: str | None = None
+    base_url: str | None = None
 
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -120,11 +122,13 @@ class Answered:
         results: rows of each step; None where it was not executed or failed.
         errors: why it failed; None where it did not.
         index: the server's replication index; None when it names none.
+        baton: names the stream for the next request; None: there is none to go on with.
     """
 
     results: list[Rows | None]
     errors: list[StoreError | InvariantError | None]
     index: int | None
+    baton: str | None = None
 
 
 # ------------------------------------------------------------------------------------ what is asked
@@ -149,11 +153,15 @@ class Steps:
         self._steps.append(step)
         return len(self._steps) - 1
 
-    def request(self, *, index: int | None = None) -> bytes:
+    def request(
+        self, *, index: int | None = None, baton: str | None = None, keeps: bool = False
+    ) -> bytes:
         """The body of the request.
 
         Args:
             index: a replica answers once it has come so far; None: at once.
+            baton: of the stream that it belongs to; None: a new one.
+            keeps: the stream stays open for another request.
 
         Raises:
             InvariantError: a text is not Unicode.
@@ -161,9 +169,11 @@ class Steps:
         batch: dict[str, Any] = {"steps": self._steps}
         if index is not None:
             batch["replication_index"] = str(index)
-        requests = [{"type": "batch", "batch": batch}, {"type": "close"}]
+        requests: list[dict[str, Any]] = [{"type": "batch", "batch": batch}]
+        if not keeps:
+            requests.append({"type": "close"})
         try:
-            return msgspec.json.encode({"baton": None, "requests": requests})
+            return msgspec.json.encode({"baton": baton, "requests": requests})
         except UnicodeEncodeError as error:
             raise InvariantError(f"a parameter is no Unicode text: {error}") from error
 
@@ -216,6 +226,21 @@ def _encoded(value: Parameter) -> dict[str, Any]:
             return {"type": "integer", "value": str(int(value))}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadAnswer:
+    """What a batch of reads came to.
+
+    Attributes:
+        rows: of each statement.
+        index: the replication index that they were read at; None: the server names none.
+        baton: of the stream, if it stays open.
+    """
+
+    rows: list[Rows]
+    index: int | None
+    baton: str | None
+
+
 class ReadRequest:
     """A batch of reads, all from one moment."""
 
@@ -230,9 +255,11 @@ class ReadRequest:
             self._wanted.append(self._steps.add(statement))
         self._steps.add(Statement("COMMIT"))
 
-    def body(self, *, index: int | None = None) -> bytes:
+    def body(
+        self, *, index: int | None = None, baton: str | None = None, keeps: bool = False
+    ) -> bytes:
         """What is sent; see `Steps.request`."""
-        return self._steps.request(index=index)
+        return self._steps.request(index=index, baton=baton, keeps=keeps)
 
     def outcome(self, raw: bytes) -> tuple[list[Rows], int | None]:
         """The rows of each statement, and the replication index that they were read at.
@@ -242,6 +269,11 @@ class ReadRequest:
             StoreError: the server refuses.
             InvariantError: a statement is wrong.
         """
+        answer = self.answer(raw)
+        return answer.rows, answer.index
+
+    def answer(self, raw: bytes) -> "ReadAnswer":
+        """The same, and the stream to go on with; raises as `outcome`."""
         answer = read_answer(raw, len(self._steps))
         for error in answer.errors:
             if error is not None:
@@ -249,7 +281,8 @@ class ReadRequest:
         rows = [answer.results[number] for number in self._wanted]
         if None in rows:
             raise Unreadable("a statement has neither rows nor an error")
-        return [each for each in rows if each is not None], answer.index
+        found = [each for each in rows if each is not None]
+        return ReadAnswer(rows=found, index=answer.index, baton=answer.baton)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +399,8 @@ def read_answer(raw: bytes, steps: int) -> Answered:
             None if each is None else mapped(each.code, each.message) for each in result.step_errors
         ],
         index=_index(result.replication_index),
+        # One that names another host to go on with is not gone on with.
+        baton=answer.baton if answer.base_url is None else None,
     )
 
 

@@ -28,7 +28,8 @@ from indexer.errors import InvariantError, StoreUnavailable
 from store.connection import Rows, Statement
 from store.figures import ReplicaOutcome
 from store.hrana import ReadRequest, Unreadable
-from store.libsql import Lost, Server, TimedOut
+from store.libsql import Server
+from store.libsql_streams import Streams
 from store.libsql_writer import LibsqlWriter
 from store.queries import QUERIES
 
@@ -43,7 +44,7 @@ REPLICA_TIMEOUT_S: Final = 1.0
 #: did not.
 INDEX_TIMEOUT_S: Final = 1.0
 AWAY_S: Final = 1.0
-#: Seconds for which a replica that did not answer is asked last.
+#: Seconds for which a replica that did not answer is left alone; then one read tries it.
 RESTING_S: Final = 2.0
 #: Seconds until a replica that was behind is asked once more; the pauses double.
 BEHIND_PAUSE_S: Final = 0.002
@@ -55,7 +56,8 @@ class Replica:
     """One replica, and how it does.
 
     Attributes:
-        resting_until: loop time; until then others are asked first.
+        resting_until: loop time; until then others are asked, the primary too.
+        has_failed: when it was asked last.
         under_way: reads that it has not answered yet.
         turn: grows; the replica with the lowest was asked the longest ago.
         outcomes: what came of asking it.
@@ -64,9 +66,20 @@ class Replica:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.resting_until = 0.0
+        self.has_failed = False
         self.under_way = 0
         self.turn = 0
         self.outcomes = Counter(dict.fromkeys(ReplicaOutcome, 0))
+
+    def rest(self, now: float) -> None:
+        """It did not answer; `now` is loop time."""
+        self.has_failed = True
+        self.resting_until = now + RESTING_S
+
+    def recover(self) -> None:
+        """It answered."""
+        self.has_failed = False
+        self.resting_until = 0.0
 
 
 class LibsqlReaders:
@@ -82,6 +95,7 @@ class LibsqlReaders:
         """
         self._loop = asyncio.get_running_loop()
         self._primary = primary
+        self._streams = {each: Streams(each) for each in (primary, *replicas)}
         self._replicas = [Replica(server) for server in replicas]
         self._writer = writer
         self._turns = 0
@@ -126,12 +140,12 @@ class LibsqlReaders:
         if not self._is_counted:
             return await self._of(self._primary, ReadRequest(batch), None, READ_TIMEOUT_S)
         was_away, problems = self.primary_away, []
-        for replica in self._in_order():
+        for replica in self._in_order(resting_too=was_away):
             try:
                 return await self._of_replica(replica, batch)
             except StoreUnavailable as error:
                 log.warning("store.replica_away", error=str(error))
-                replica.resting_until = self._loop.time() + RESTING_S
+                replica.rest(self._loop.time())
                 replica.outcomes[ReplicaOutcome.FAILED] += 1
                 problems.append(str(error))
         if was_away:
@@ -147,19 +161,22 @@ class LibsqlReaders:
         for replica in self._replicas:
             await replica.server.close()
 
-    def _in_order(self) -> list[Replica]:
+    def _in_order(self, *, resting_too: bool) -> list[Replica]:
         """Those first that are well and have the least to do; of these, whoever waited longest.
 
-        So each is asked now and then, and what became of it is noticed.
+        So each is asked now and then, and what became of it is noticed. One that rests costs a
+        read its whole patience: while the primary answers, nobody waits for it.
         """
         now = self._loop.time()
         return sorted(
-            self._replicas,
+            (each for each in self._replicas if resting_too or each.resting_until <= now),
             key=lambda each: (each.resting_until > now, each.under_way, each.turn),
         )
 
     async def _of_replica(self, replica: Replica, batch: Sequence[Statement]) -> list[Rows]:
         """What it answers once it is as far as it must be."""
+        if replica.has_failed:
+            replica.rest(self._loop.time())  # this read tries it, for all others
         wanted, request = self.revision, ReadRequest([*batch, _REVISION])
         deadline, pause_s = self._loop.time() + REPLICA_TIMEOUT_S, BEHIND_PAUSE_S
         replica.under_way += 1
@@ -171,6 +188,7 @@ class LibsqlReaders:
                 if revision >= wanted:
                     self._revision = max(self._revision, revision)
                     replica.outcomes[ReplicaOutcome.ANSWERED] += 1
+                    replica.recover()
                     return rows
                 replica.outcomes[ReplicaOutcome.BEHIND] += 1
                 await asyncio.sleep(pause_s)
@@ -182,16 +200,8 @@ class LibsqlReaders:
     async def _of(
         self, server: Server, request: ReadRequest, index: int | None, timeout_s: float
     ) -> list[Rows]:
-        body = request.body(index=index)
         try:
-            raw = await server.post(body, timeout_s=timeout_s)
-        except TimedOut:
-            raise
-        except Lost:
-            # A connection that the server had closed looks like this. Reads may be repeated.
-            raw = await server.post(body, timeout_s=timeout_s)
-        try:
-            rows, _ = request.outcome(raw)
+            rows, _ = await self._streams[server].read(request, index=index, timeout_s=timeout_s)
         except Unreadable as error:
             raise StoreUnavailable(f"{server.name} answered, but {error}") from error
         return rows
@@ -212,8 +222,9 @@ class LibsqlReaders:
         self._asking, self._next = asyncio.current_task(), None
         known, request = self.revision, ReadRequest([_REVISION])
         try:
-            raw = await self._primary.post(request.body(), timeout_s=INDEX_TIMEOUT_S)
-            [[[revision]]], index = request.outcome(raw)
+            [[[revision]]], index = await self._streams[self._primary].read(
+                request, timeout_s=INDEX_TIMEOUT_S
+            )
         except (StoreUnavailable, Unreadable) as error:
             self._away_until = self._loop.time() + AWAY_S
             self._index = None  # the next one may count anew

@@ -974,6 +974,11 @@ SET since = CASE WHEN problem IS excluded.problem THEN since ELSE excluded.since
 -- name: health_forget
 DELETE FROM health WHERE updated_at < ?1 AND instance <> ?2;
 
+-- name: health_of_machine
+-- What `instances` are called begins with the name of the machine and a colon.
+SELECT max(updated_at) FROM health
+WHERE component = ?1 AND substr(instance, 1, length(?2) + 1) = ?2 || ':';
+
 -- name: health_all
 SELECT component, problem, since, updated_at FROM health ORDER BY component, instance;
 
@@ -1095,6 +1100,12 @@ INSERT INTO watch_keys (key, name, purpose, created_at, needed_until)
 SELECT ?1, ?2, 'shared', ?3, coalesce(
     (SELECT max(expires_at + grace_s) FROM payments WHERE watch_key = ?1), 0
 )
+WHERE NOT EXISTS (SELECT 1 FROM watch_keys WHERE key = ?1);
+
+-- name: watch_key_take_in_retired
+-- One that the database had before it lost what it knew: watched, and for no new payment.
+INSERT INTO watch_keys (key, name, purpose, created_at, retired_at)
+SELECT ?1, ?2, 'shared', ?3, ?3
 WHERE NOT EXISTS (SELECT 1 FROM watch_keys WHERE key = ?1);
 
 -- name: watch_key_make_first
@@ -1406,6 +1417,10 @@ UPDATE revision SET value = value + 1 WHERE id = 1 RETURNING value;
 
 -- name: revision_get
 SELECT value FROM revision WHERE id = 1;
+
+-- name: server_clock
+-- What time it is where the database is; unix milliseconds.
+SELECT CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER);
 
 -- name: write_mark
 -- Part of the batch itself: there when the batch was applied. Refused, and the batch with it, when

@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 from indexer.cli import (
     audit,
+    backup,
     demo,
     dlq,
     doctor,
@@ -12,6 +13,7 @@ from indexer.cli import (
     keys,
     listing,
     payments,
+    payments_restore,
     replay,
     review,
     schema,
@@ -55,9 +57,11 @@ def build_parser() -> ArgumentParser:
     serve.add_to(commands)
     schema.add_to(commands)
     doctor.add_to(commands)
-    below = commands.group("payments", "create, show, list, cancel and export payments")
+    backup.add_to(commands)
+    below = commands.group("payments", "create, show, list, cancel, export and restore payments")
     payments.add_to(below)
     listing.add_to(below)
+    payments_restore.add_to(below)
     review.add_to(commands.group("review", "decide on money that is in doubt or names nobody"))
     audit.add_to(commands)
     replay.add_to(commands)

@@ -11,13 +11,13 @@ import msgspec
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from indexer.cli.command import bounds_of, has_file
-from indexer.errors import AxiomError, SharedUnavailable, SourceError, SourceRejected
+from indexer import parsers
+from indexer.cli.command import bounds_of
+from indexer.errors import SharedUnavailable, SourceError, SourceRejected
 from indexer.redact import redact
 from indexer.settings import Settings
 from indexer.sources.endpoint import Endpoint
-from store import deployment, migrate
-from store.database import open_database
+from store.database import is_file
 from store.shared import Shared
 
 
@@ -91,28 +91,24 @@ def of_settings(settings: Settings) -> list[Finding]:
         findings.append(Finding(Grade.WARN, "quorum", quorum, hint))
     else:
         findings.append(Finding(Grade.OK, "quorum", quorum))
-    return findings
+    return findings + _of_address(settings) + _of_processes(settings)
 
 
-async def of_database(settings: Settings) -> tuple[list[Finding], str | None]:
-    """The store's state, and the genesis hash that it remembers, if any."""
-    url, check = settings.database_url, "database"
-    try:
-        if not has_file(settings):
-            hint = "`axiompay up` or `axiompay migrate` makes it"
-            return [Finding(Grade.WARN, check, f"{url} does not exist yet", hint)], None
-        database = await open_database(url)
-        try:
-            missing = await migrate.pending(database)
-            if missing:
-                found = f"{url} lacks {', '.join(missing)}"
-                return [Finding(Grade.FAIL, check, found, "run `axiompay migrate`")], None
-            genesis_hash = await deployment.get(database, "genesis_hash")
-            return [Finding(Grade.OK, check, f"{url}, schema up to date")], genesis_hash
-        finally:
-            await database.close()
-    except AxiomError as error:
-        return [Finding(Grade.FAIL, check, str(error), "see AXIOM_DATABASE_URL")], None
+def _of_address(settings: Settings) -> list[Finding]:
+    """Whoever serves others says under which name."""
+    if settings.has_public_url or parsers.is_loopback(settings.host):
+        return []
+    found = f"AXIOM_HOST is {settings.host}, and AXIOM_PUBLIC_URL is not set"
+    hint = "set it: links lead to this machine's port, and the API answers under any name"
+    return [Finding(Grade.WARN, "public URL", found, hint)]
+
+
+def _of_processes(settings: Settings) -> list[Finding]:
+    """A server is there for several processes, and those share what Redis holds."""
+    if settings.redis_url is not None or is_file(settings.database_url):
+        return []
+    hint = "each process counts callers for itself, and is woken by none: set AXIOM_REDIS_URL"
+    return [Finding(Grade.WARN, "redis", "none is set, beside a libSQL server", hint)]
 
 
 async def of_redis(settings: Settings) -> list[Finding]:

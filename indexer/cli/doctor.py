@@ -3,7 +3,7 @@
 import asyncio
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from rich.text import Text
 
@@ -11,7 +11,6 @@ from indexer.cli.checks import (
     Finding,
     Grade,
     Node,
-    of_database,
     of_node,
     of_nodes,
     of_redis,
@@ -19,19 +18,26 @@ from indexer.cli.checks import (
     of_websocket,
 )
 from indexer.cli.command import Command, Commands, clock
+from indexer.cli.doctor_database import of_database
+from indexer.cli.doctor_process import Process, of_api, of_indexer
 from indexer.cli.output import print_json, print_table
 from indexer.settings import Settings
 
 
 _TEXT = """
-    Looks at the settings, the database, each RPC endpoint (in reach, same cluster, not behind,
+    Looks at the settings, the database (in reach, token right, schema, clock; each replica and how
+    far behind it is; watch keys; indexers), each RPC endpoint (in reach, same cluster, not behind,
     knows transactions of version 1), each WebSocket (announces slots) and Redis, if one is set
     (takes values). Changes nothing.
     Exit code 1 when something fails.
 
+    With --process it asks one process of this machine alone, as a container's health check does:
+    the API whether it answers, the indexer whether it lately told of itself in the database.
+
     examples:
       axiompay doctor
       axiompay --env-file production.env doctor --json
+      axiompay doctor --process api
 """
 
 _STYLES: Final = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "bold red"}
@@ -39,13 +45,26 @@ _STYLES: Final = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "bold red
 
 def add_to(commands: Commands) -> None:
     """Adds the command."""
-    commands.add(
+    parser = commands.add(
         "doctor", Command(_doctor), "are settings and chain in order?", _TEXT, as_json=True
+    )
+    parser.add_argument(
+        "--process", type=Process, choices=list(Process), help="ask only that one, of this machine"
     )
 
 
 async def _doctor(arguments: Namespace, settings: Settings) -> int:
-    return show(await examine(settings), as_json=arguments.json)
+    process: Process | None = arguments.process
+    match process:
+        case None:
+            findings = await examine(settings)
+        case Process.API:
+            findings = [await of_api(settings)]
+        case Process.INDEXER:
+            findings = [await of_indexer(settings, now=int(clock()))]
+        case _:
+            assert_never(process)
+    return show(findings, as_json=arguments.json)
 
 
 def show(findings: Sequence[Finding], *, as_json: bool) -> int:
@@ -64,7 +83,7 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> int:
 async def examine(settings: Settings) -> list[Finding]:
     """Every finding, in the order in which to read them."""
     (database, stored), redis, answers, websockets = await asyncio.gather(
-        of_database(settings),
+        of_database(settings, clock=clock),
         of_redis(settings),
         asyncio.gather(*(of_node(url, settings) for url in settings.rpc_urls)),
         asyncio.gather(*(of_websocket(url) for url in settings.ws_urls)),

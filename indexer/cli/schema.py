@@ -1,16 +1,19 @@
-"""`migrate`: brings the database's schema up to date, or says whether it is."""
+"""`migrate`: brings the database's schema up to date, or says how it stands."""
 
 from argparse import Namespace
 
 from indexer.cli.command import Command, Commands, has_file
+from indexer.cli.output import say
 from indexer.settings import Settings
 from store import migrate
 from store.database import open_configured
+from store.migrate import Standing
 
 
 _TEXT = """
     Brings the database up to date with this release and prints what was applied. `up` does this
-    by itself. Two at once do no harm.
+    by itself. Two at once do no harm. Processes of the release before may go on meanwhile, unless
+    --check says that they must be stopped first.
 
     examples:
       axiompay migrate
@@ -26,13 +29,27 @@ def add_to(commands: Commands) -> None:
 
 async def _migrate(arguments: Namespace, settings: Settings) -> int:
     if arguments.check and not has_file(settings):
-        print(*(migration.name for migration in migrate.known()), sep="\n")
-        return 1
+        return _show(Standing(version=0, missing=tuple(migrate.known())))
     database = await open_configured(settings)
     try:
-        names = await (migrate.pending if arguments.check else migrate.migrate)(database)
+        if arguments.check:
+            return _show(await migrate.standing(database))
+        for name in await migrate.migrate(database):
+            print(name)
     finally:
         await database.close()
-    for name in names:
-        print(name)
-    return 1 if arguments.check and names else 0
+    return 0
+
+
+def _show(standing: Standing) -> int:
+    """Prints what is missing, and says who may run meanwhile; returns the exit code."""
+    for migration in standing.missing:
+        print(migration.name)
+    if standing.newer:
+        say(f"{', '.join(standing.newer)}: of a newer release; this one may run with it")
+    if standing.contracting:
+        names = ", ".join(standing.contracting)
+        say(f"stop every process before you apply {names}: older releases cannot run on it")
+    elif standing.missing and standing.version:
+        say("the processes that run now may go on while this is applied, and after it")
+    return 1 if standing.missing else 0

@@ -137,6 +137,8 @@ async def _create(arguments: Namespace, settings: Settings) -> int:
     id_ = ids.endpoint_id(secrets.token_bytes(ids.BYTES))
     async with database_of(settings) as database:
         keys = keyring.load(settings)
+        if (problem := await keyring.missing(database, settings, keys)) is not None:
+            say(f"warning: {problem}")
         statement = webhook_endpoints.create(
             id=id_,
             url=asked.url,

@@ -40,12 +40,17 @@ async def run(*, clock: Callable[[], float], keep: bool) -> int:
     screen = Screen(time.monotonic)
     with _folder(screen) as folder:
         async with stage(folder, clock=clock, say=screen.say) as up:
-            with _stop_asked() as stop:
+            with stop_asked() as stop:
                 await _tell(up, screen, stop, keep=keep)
     return 0
 
 
-async def _tell(up: Stage, screen: Screen, stop: asyncio.Event, *, keep: bool) -> None:
+async def tell_all(up: Stage, screen: Screen, stop: asyncio.Event) -> str:
+    """Plays every story on what is up, and shows each; returns the id of the first payment.
+
+    Raises:
+        DemoFailed: a payment did not end as it must, or not in time, or `stop` was set before.
+    """
     parts = [await _begin(story, up) for story in stories(SYMBOL)]
     screen.rows = [part.row for part in parts]
     with screen.showing():
@@ -57,10 +62,15 @@ async def _tell(up: Stage, screen: Screen, stop: asyncio.Event, *, keep: bool) -
     if up.mailbox.forged:
         raise DemoFailed(f"{up.mailbox.forged} webhooks came with a wrong signature")
     screen.say(f"the shop was told by {up.mailbox.count} signed webhooks, each verified")
-    _show_around(up, parts[0], screen)
+    return parts[0].id
+
+
+async def _tell(up: Stage, screen: Screen, stop: asyncio.Event, *, keep: bool) -> None:
+    first = await tell_all(up, screen, stop)
+    _show_around(up, first, screen)
     if keep:
         screen.say("still up; Ctrl-C ends it")
-        await _any_of(stop.wait(), up)
+        await until_stopped(up, stop)
     else:
         screen.say("these answered until now; `axiompay demo --keep` stays up, to look around")
 
@@ -121,6 +131,11 @@ async def _within_limit(play: Coroutine[Any, Any, None], up: Stage, stop: asynci
         raise DemoFailed("stopped before every payment settled")
 
 
+async def until_stopped(up: Stage, stop: asyncio.Event) -> None:
+    """Waits until `stop` is set; raises what the product dies of before."""
+    await _any_of(stop.wait(), up)
+
+
 async def _any_of(work: Coroutine[Any, Any, Any], up: Stage, *others: asyncio.Task[Any]) -> None:
     """Does the work until it is done, another task is, or the product dies."""
     working = asyncio.create_task(work)
@@ -136,12 +151,12 @@ async def _any_of(work: Coroutine[Any, Any, Any], up: Stage, *others: asyncio.Ta
         await asyncio.gather(working, return_exceptions=True)
 
 
-def _show_around(up: Stage, part: Part, screen: Screen) -> None:
+def _show_around(up: Stage, payment_id: str, screen: Screen) -> None:
     url = up.shop.url
     for text in (
-        f"  a payment    curl {url}/api/pay/{part.id}",
-        f"  its stream   curl -N {url}/api/sse/payments/{part.id}",
-        f"  its QR code  {url}/api/pay/{part.id}/qr.svg",
+        f"  a payment    curl {url}/api/pay/{payment_id}",
+        f"  its stream   curl -N {url}/api/sse/payments/{payment_id}",
+        f"  its QR code  {url}/api/pay/{payment_id}/qr.svg",
         f"  all of them  curl -H 'Authorization: Bearer {up.key}' {url}/api/pay",
         f"  the API      {url}/api/openapi.json",
         f"  its health   curl {url}/readyz",
@@ -150,7 +165,7 @@ def _show_around(up: Stage, part: Part, screen: Screen) -> None:
 
 
 @contextmanager
-def _stop_asked() -> Iterator[asyncio.Event]:
+def stop_asked() -> Iterator[asyncio.Event]:
     """Set by Ctrl-C and SIGTERM, which then end the demo in order."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

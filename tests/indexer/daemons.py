@@ -25,7 +25,7 @@ from tests.rates import UNLIMITED, UNLIMITED_DOORS
 from tests.servers.fake_rpc import FakeNode
 
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 #: Seconds of the daemon's clock that go by in one of ours: its retries are rare.
 HASTE = 10.0

@@ -41,7 +41,7 @@ async def told(it: Stage, order: Payment, *events: str) -> None:
     """Waits until the payment's events are these."""
     seen: list[str] = []
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while seen != ["created", *events]:
                 seen = await it.events(order)
                 await asyncio.sleep(0.005)

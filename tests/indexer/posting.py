@@ -18,7 +18,7 @@ from tests.builders import NOW
 from tests.store.sending import KEY, receiver
 
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 OK = Reply(status=200)
 

@@ -12,7 +12,7 @@ from store.database import Database
 from store.webhook_events import Arrived, WebhookEvent
 
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 async def arrive(

@@ -203,8 +203,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, *, nodes: int = 1, quorum: int = 1) -> AsyncIterator[Stage]:
-    """A migrated database in the folder, and nodes of one chain."""
+async def stage(
+    folder: Path, *, nodes: int = 1, quorum: int = 1, database_url: str = ""
+) -> AsyncIterator[Stage]:
+    """A migrated database, in the folder unless it is named, and nodes of one chain."""
     chain, clock = FakeChain(finalized=FINAL_SLOT), Clock()
     async with AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(FakeNode(chain)) for _ in range(nodes)]
@@ -212,7 +214,7 @@ async def stage(folder: Path, *, nodes: int = 1, quorum: int = 1) -> AsyncIterat
         bounds = Bounds(rate=0, timeout_s=5)
         rpc = Rpc(urls, bounds=bounds, quorum=quorum, draw=lambda: 0.0)
         await stack.enter_async_context(rpc)
-        database = await open_database(f"sqlite:///{folder}/axiom.db")
+        database = await open_database(database_url or f"sqlite:///{folder}/axiom.db")
         stack.push_async_callback(database.close)
         await migrate.migrate(database)
         await watch_keys.ensure(database, configured=WATCH_KEY, fresh=WATCH_KEY, now=BLOCK_TIME)

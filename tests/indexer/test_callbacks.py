@@ -23,7 +23,7 @@ from tests.servers.fake_rpc import http
 
 
 EXPIRES_AT = NOW + EXPIRES_IN_S
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 def changed(callback: FakeCallback, **fields: Any) -> FakeCallback:

@@ -16,7 +16,7 @@ async def until_known(it: Stage) -> SameCluster:
     same = SameCluster(it.database, it.rpc)
     asking = asyncio.create_task(same.run())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await same.known.wait()
     finally:
         asking.cancel()
@@ -49,7 +49,7 @@ async def test_one_of_another_cluster_is_refused_when_it_comes_back(
         stray.fail("getGenesisHash", http(503), times=3)
         same = SameCluster(it.database, it.rpc)
         asking = asyncio.create_task(same.run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await same.known.wait()
             it.chain.genesis_hash = key("another genesis")
             with pytest.raises(BaseExceptionGroup) as caught:
@@ -67,7 +67,7 @@ async def test_until_one_answers_it_says_why_nothing_is_read(
         same = SameCluster(it.database, it.rpc)
         before = same.problem
         asking = asyncio.create_task(same.run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while same.problem == before:
                 await asyncio.sleep(0.01)
         asking.cancel()

@@ -36,7 +36,7 @@ async def test_a_full_disk_is_survived_and_shown(
             problems = await daemon.until_ready("unready", "database")
             assert "disk is full: make room" in problems["database"]
             refused = disk.refused
-            await eventually(lambda: disk.refused > refused + 5, timeout_s=30)
+            await eventually(lambda: disk.refused > refused + 5, timeout_s=90)
             assert not daemon.task.done()
             assert (await it.record(during)).verdicts == ()
 

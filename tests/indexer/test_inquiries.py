@@ -21,7 +21,7 @@ from tests.servers.faults import hang_up
 
 
 EXPIRES_AT = NOW + EXPIRES_IN_S
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 async def test_with_all_callbacks_lost_an_inquiry_finds_the_money(tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from indexer import keyring
 from indexer.core.standard_webhooks import signing_key
 from indexer.errors import ConfigError
 from indexer.settings import Settings
+from store import webhook_endpoints
+from store.database import Database, open_database
+from store.migrate import migrate
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,6 +138,53 @@ def test_one_that_fails_in_between_leaves_neither_a_key_nor_a_draft(
     assert list(tmp_path.iterdir()) == []
 
 
+async def with_a_receiver(settings: Settings, key_id: str) -> Database:
+    database = await open_database(settings.database_url)
+    await migrate(database)
+    statement = webhook_endpoints.create(
+        id="we_" + "1" * 26,
+        url="https://shop.example/hook",
+        event_types=(),
+        description=None,
+        key_id=key_id,
+        now=1,
+        at_most=9,
+    )
+    await database.write([statement])
+    return database
+
+
+async def test_a_database_that_came_without_its_key_file_says_so(tmp_path: Path) -> None:
+    """A key that is made then is none that receivers know."""
+    settings = settings_in(tmp_path)
+    [key] = keyring.load(settings)
+    database = await with_a_receiver(settings, key.id)
+    assert await keyring.missing(database, settings, keyring.load(settings)) is None
+
+    kept = key_file(tmp_path).read_bytes()
+    key_file(tmp_path).unlink()
+    assert keyring.peek(settings) == ()
+    assert not key_file(tmp_path).exists(), "looking makes none"
+    said = await keyring.missing(database, settings, keyring.load(settings))
+    assert said is not None
+    assert key.id in said
+    assert str(key_file(tmp_path)) in said
+
+    key_file(tmp_path).write_bytes(kept)
+    assert await keyring.missing(database, settings, keyring.peek(settings)) is None
+    await database.close()
+
+
+async def test_a_configured_key_that_is_not_theirs_is_told_of_too(tmp_path: Path) -> None:
+    database = await with_a_receiver(settings_in(tmp_path), signing_key(GIVEN[0]).id)
+    for keys, is_told in ((GIVEN[:1], False), (GIVEN, False), (GIVEN[1:], True)):
+        settings = settings_in(tmp_path, *keys)
+        said = await keyring.missing(database, settings, keyring.load(settings))
+        assert (said is not None) is is_told
+        assert GIVEN[0] not in str(said)
+    await database.close()
+
+
 async def test_processes_that_start_at_once_make_one_key(tmp_path: Path) -> None:
     script = (
         "import sys; from indexer import keyring; from indexer.settings import Settings; "
@@ -154,7 +204,7 @@ async def test_processes_that_start_at_once_make_one_key(tmp_path: Path) -> None
         )
         for _ in range(4)
     ]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         for child in children:
             assert child.stdout is not None
             assert await child.stdout.readline() == b"ready\n"

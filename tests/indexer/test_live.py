@@ -55,7 +55,7 @@ async def test_a_doorbell_for_what_is_final_already_settles_it(tmp_path: Path) -
         order = await it.expect()
         doorbells.ring(it.pay(order).signature)  # the source does not say where
         await eventually(it.fetched)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while (await it.events(order))[-1] != "settled":
                 await asyncio.sleep(0.005)
 

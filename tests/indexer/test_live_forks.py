@@ -263,7 +263,7 @@ async def test_where_no_blocks_are_listed_only_very_many_slots_will_do(
 
         other = await it.expect(name="other")
         doorbells.ring(it.pay(other).signature, FINAL_SLOT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while (await it.record(other)).payment.state.status is not Status.SETTLED:
                 await asyncio.sleep(0.005)
 
@@ -352,7 +352,7 @@ async def test_an_expired_payment_whose_sighting_was_dropped_stays_expired(
         await told(it, order, "detected", "expired")
         drop(it, found)
 
-        async with answering(it), asyncio.timeout(30):
+        async with answering(it), asyncio.timeout(90):
             while (await it.record(order)).sightings:
                 await asyncio.sleep(0.005)
 
@@ -366,14 +366,14 @@ async def test_one_of_two_sightings_that_was_dropped_leaves_the_other(tmp_path: 
         dropped, other = it.pay(order, slot=SLOT), it.pay(order, slot=SLOT, name="again")
         for found in (dropped, other):
             doorbells.ring(found.signature, SLOT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while len((await it.record(order)).sightings) != 2:
                 await asyncio.sleep(0.005)
 
         drop(it, dropped)
 
         await told(it, order, "detected", "settled")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while (await it.record(order)).sightings:
                 await asyncio.sleep(0.005)
 

@@ -131,7 +131,7 @@ async def test_failures_cost_time_only(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(it.database, "write", fail_first)
         task = asyncio.create_task(retrying(it).run())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while await it.letters():
                     await asyncio.sleep(0.01)
         finally:
@@ -204,7 +204,7 @@ async def test_one_that_hangs_keeps_nobody_else_waiting(tmp_path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(it.pipeline, "settle", hang)
             first = asyncio.create_task(parked.retry_due())
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while len(await it.letters()) > 1:
                     await asyncio.sleep(0.01)
             tries = len(it.fetched())

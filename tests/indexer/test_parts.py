@@ -55,7 +55,7 @@ async def test_what_it_counts_is_told_to_the_store(
         name = it.rpc.endpoints[0].name
         await it.rpc.genesis_hash()
         reporting = asyncio.create_task(whole._report())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while not (told := await measures.told_since(it.database, 0)):
                 await asyncio.sleep(0.01)
         reporting.cancel()

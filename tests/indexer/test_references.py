@@ -70,7 +70,7 @@ def pay_without_watch_key(it: Stage, order: Payment, amount: int = AMOUNT, **res
 
 
 async def told(it: Stage, order: Payment, *events: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while await it.events(order) != ["created", *events]:
             await asyncio.sleep(0.005)
 
@@ -426,7 +426,7 @@ async def test_a_sweeper_and_the_net_expire_together(
         end_at(it, 1_100, EXPIRES_AT + 1)
         sweeper = it.sweeper()
         async with running(it.references()):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while [await it.events(each) for each in orders] != [["created", "expired"]] * 3:
                     await sweeper.sweep(WATCH_KEY)
                     await asyncio.sleep(0.01)

@@ -22,7 +22,7 @@ from tests.indexer.receiving import arrive
 DAYS = 90
 OLD = NOW - DAYS * DAY_S - 1
 YOUNG = NOW - DAYS * DAY_S
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 PAYMENT = make_payment(created_at=OLD)
 ENDPOINT = "we_" + "0" * 26

@@ -482,7 +482,7 @@ async def test_a_gap_outlives_its_process(tmp_path: Path) -> None:
 
 async def frontier_at(it: Stage, slot: int) -> None:
     """Waits until the sweeps have come so far."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             frontier = await it.frontier()
             if frontier is not None and frontier.slot >= slot:

@@ -95,7 +95,7 @@ async def test_one_key_that_cannot_be_listed_does_not_hold_up_the_others(
         sweeper = it.sweeper(sick, order.terms.reference)
         async with running(sweeper):
             await eventually(lambda: "cannot list" in (sweeper.problem or ""))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while await it.events(order) != ["created", "settled"]:
                     await asyncio.sleep(0.01)
 
@@ -118,7 +118,7 @@ async def test_a_fresh_subscription_is_swept_after_until_its_slot_is_final(
             await eventually(lambda: it.node.count("getSlot") > 5)
             assert await it.events(order) == ["created"]
             it.chain.finalize(FINAL_SLOT + 31)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while await it.events(order) != ["created", "settled"]:
                     await asyncio.sleep(0.01)
 

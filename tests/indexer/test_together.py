@@ -8,7 +8,7 @@ from indexer.errors import SourceUnavailable, StoreUnavailable
 from indexer.together import together
 
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 EXPECTED = (SourceUnavailable, StoreUnavailable)
 
 

@@ -111,7 +111,7 @@ def run_alone(database_url: str, rpc_url: str, ws_url: str) -> None:
 DROPPED_AFTER_BLOCKS = 25
 
 #: No child outlives a test that was killed itself.
-LIFE_S_MAX = 60
+LIFE_S_MAX = 180
 
 
 def nursery() -> None:
@@ -144,8 +144,14 @@ def live(order: dict[str, Any]) -> NoReturn:
             arm(order["step"], order["count"])
         hurry(setattr)
         live_module.DROPPED_AFTER_BLOCKS = DROPPED_AFTER_BLOCKS  # type: ignore[misc]  # a shorter life
-        urls = {"rpc_urls": (order["rpc_url"],), "ws_urls": (order["ws_url"],)}
-        asyncio.run(run(settings_for(order["folder"], **urls), running_clock()))
+        settings = settings_for(
+            "",
+            database_url=order["store_url"],
+            rpc_urls=(order["rpc_url"],),
+            ws_urls=(order["ws_url"],),
+            webhook_signing_keys=(SIGNING_KEY,),
+        )
+        asyncio.run(run(settings, running_clock()))
     except BaseException:  # noqa: BLE001 - whatever it is, the nursery's own code must not go on
         os._exit(1)
     os._exit(0)

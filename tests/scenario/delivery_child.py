@@ -1,4 +1,4 @@
-"""The sending of webhooks as a process that can be killed: `delivery_child.py DATABASE`.
+"""The sending of webhooks as a process that can be killed: `delivery_child.py DATABASE_URL`.
 
 It runs until SIGTERM or SIGKILL. It looks after a receiver that is away more often than the daemon
 does, so that a test need not wait for minutes.
@@ -24,9 +24,9 @@ LIFE_S_MAX = 300
 PROBE_PAUSE_S = 1.0
 
 
-async def send(path: str) -> None:
+async def send(url: str) -> None:
     courier.PROBE_PAUSE_S_MAX = PROBE_PAUSE_S  # type: ignore[misc]  # a shorter life
-    database = await open_database(f"sqlite:///{path}")
+    database = await open_database(url)
     async with Outside([ip_network("127.0.0.0/8")]) as sender:
         deliveries = Deliveries(database, sender, [KEY], clock=time.time, wait=Wakeups().wait)
         task = asyncio.create_task(deliveries.run())

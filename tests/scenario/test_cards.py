@@ -28,7 +28,7 @@ from store.database import Database, open_database
 from tests.api.running import Clock, make_key
 from tests.cards import card
 from tests.rates import UNLIMITED
-from tests.scenario.deployment import PATIENCE_S
+from tests.scenario.deployment import PATIENCE_S, SIGNING_KEY
 from tests.servers.fake_paymob import FakeCallback, FakePaymob
 from tests.servers.faults import hang_up, http
 
@@ -55,7 +55,7 @@ class Shop:
 
     @classmethod
     @asynccontextmanager
-    async def over(cls, folder: Path) -> AsyncIterator[Self]:
+    async def over(cls, database_url: str) -> AsyncIterator[Self]:
         """A migrated database; no daemon runs yet."""
         async with AsyncExitStack() as stack:
             fake = await stack.enter_async_context(FakePaymob())
@@ -63,10 +63,11 @@ class Shop:
                 port = listening.getsockname()[1]
             environment = {
                 **fake.environment(),
-                "AXIOM_DATABASE_URL": f"sqlite:///{folder}/axiom.db",
+                "AXIOM_DATABASE_URL": database_url,
                 "AXIOM_RPC_URLS": "http://127.0.0.1:9",
                 "AXIOM_PORT": str(port),
                 "AXIOM_RATE_LIMIT": str(UNLIMITED),
+                "AXIOM_WEBHOOK_SIGNING_KEYS": SIGNING_KEY,
             }
             database = await open_database(environment["AXIOM_DATABASE_URL"])
             stack.push_async_callback(database.close)
@@ -150,8 +151,8 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(inquiries, name, 0.05)
 
 
-async def test_a_callback_settles_it(tmp_path: Path) -> None:
-    async with Shop.over(tmp_path) as shop, shop.open():
+async def test_a_callback_settles_it(database_url: str) -> None:
+    async with Shop.over(database_url) as shop, shop.open():
         payment = await shop.sell(order_id="1042")
         order = shop.fake.order_at(payment["checkout_url"])
 
@@ -167,8 +168,8 @@ async def test_a_callback_settles_it(tmp_path: Path) -> None:
         assert shop.fake.count("inquiry") == 0
 
 
-async def test_with_every_callback_lost_the_poll_settles_it(tmp_path: Path) -> None:
-    async with Shop.over(tmp_path) as shop, shop.open():
+async def test_with_every_callback_lost_the_poll_settles_it(database_url: str) -> None:
+    async with Shop.over(database_url) as shop, shop.open():
         shop.fake.loses = True
         payment = await shop.sell()
         await shop.fake.pay(payment["id"])
@@ -180,8 +181,8 @@ async def test_with_every_callback_lost_the_poll_settles_it(tmp_path: Path) -> N
         assert await shop.events(payment) == ["created", "settled"]
 
 
-async def test_whoever_looks_at_it_has_paymob_asked_at_once(tmp_path: Path) -> None:
-    async with Shop.over(tmp_path) as shop, shop.open():
+async def test_whoever_looks_at_it_has_paymob_asked_at_once(database_url: str) -> None:
+    async with Shop.over(database_url) as shop, shop.open():
         shop.fake.loses = True
         payment = await shop.sell()
         await shop.fake.pay(payment["id"])
@@ -191,8 +192,8 @@ async def test_whoever_looks_at_it_has_paymob_asked_at_once(tmp_path: Path) -> N
         await shop.until(payment, "settled")
 
 
-async def test_nobody_pays_and_it_expires(tmp_path: Path) -> None:
-    async with Shop.over(tmp_path) as shop, shop.open():
+async def test_nobody_pays_and_it_expires(database_url: str) -> None:
+    async with Shop.over(database_url) as shop, shop.open():
         payment = await shop.sell(expires_in_s=100)
         shop.fake.fail("inquiry", http(503), times=3)
 
@@ -208,8 +209,8 @@ async def test_nobody_pays_and_it_expires(tmp_path: Path) -> None:
         assert await shop.events(payment) == ["created", "expired"]
 
 
-async def test_a_declined_card_and_then_another_one(tmp_path: Path) -> None:
-    async with Shop.over(tmp_path) as shop, shop.open():
+async def test_a_declined_card_and_then_another_one(database_url: str) -> None:
+    async with Shop.over(database_url) as shop, shop.open():
         payment = await shop.sell()
         await shop.fake.decline(payment["id"])
         await shop.until(payment, "failed")
@@ -221,8 +222,8 @@ async def test_a_declined_card_and_then_another_one(tmp_path: Path) -> None:
         assert await shop.events(payment) == ["created", "failed", "settled"]
 
 
-async def test_callbacks_doubled_and_out_of_order(tmp_path: Path) -> None:
-    async with Shop.over(tmp_path) as shop, shop.open():
+async def test_callbacks_doubled_and_out_of_order(database_url: str) -> None:
+    async with Shop.over(database_url) as shop, shop.open():
         shop.fake.holds = True
         shop.fake.copies = 3
         payment = await shop.sell()
@@ -239,8 +240,8 @@ async def test_callbacks_doubled_and_out_of_order(tmp_path: Path) -> None:
         assert (await shop.events(payment)).count("settled") == 1
 
 
-async def test_refunded_and_voided_after_it_was_settled(tmp_path: Path) -> None:
-    async with Shop.over(tmp_path) as shop, shop.open():
+async def test_refunded_and_voided_after_it_was_settled(database_url: str) -> None:
+    async with Shop.over(database_url) as shop, shop.open():
         refunded, voided = await shop.sell(), await shop.sell()
         charges = [await shop.fake.pay(payment["id"]) for payment in (refunded, voided)]
         for payment in (refunded, voided):
@@ -260,9 +261,9 @@ async def test_refunded_and_voided_after_it_was_settled(tmp_path: Path) -> None:
 
 
 async def test_an_order_whose_answer_is_lost_leaves_one_page_and_one_charge(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    async with Shop.over(tmp_path) as shop, shop.open():
+    async with Shop.over(database_url) as shop, shop.open():
         shop.fake.fail("intention", hang_up(), after=True)
 
         payment = await shop.sell()
@@ -276,9 +277,9 @@ async def test_an_order_whose_answer_is_lost_leaves_one_page_and_one_charge(
         assert len(shop.fake.transactions) == 1
 
 
-async def test_a_forged_callback_changes_nothing(tmp_path: Path) -> None:
+async def test_a_forged_callback_changes_nothing(database_url: str) -> None:
     """The boundary-shifted, the wrongly signed, and the one of another order."""
-    async with Shop.over(tmp_path) as shop, shop.open():
+    async with Shop.over(database_url) as shop, shop.open():
         shop.fake.holds = True
         cheap, dear = await shop.sell(amount="1"), await shop.sell(amount="9000")
         charge = await shop.fake.pay(cheap["id"])
@@ -313,10 +314,10 @@ async def test_a_forged_callback_changes_nothing(tmp_path: Path) -> None:
 
 
 async def test_killed_after_the_200_it_is_processed_when_somebody_runs_again(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
     """The API answers by itself, and nobody processes: then it is killed."""
-    async with Shop.over(tmp_path) as shop:
+    async with Shop.over(database_url) as shop:
         environment = {**os.environ, **shop.environment}
         api = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "indexer", "api", cwd=ROOT, env=environment,

@@ -4,7 +4,6 @@ The indexer runs as a process of its own (`crash_child.py`) and is killed with S
 """
 
 import asyncio
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -19,11 +18,11 @@ from indexer.core.creation import solana_pay_url
 from indexer.core.payment import State
 from indexer.core.types import Commitment, Paid, Status
 from indexer.demo.cluster import Cluster
-from indexer.demo.sqld.launcher import Sqld
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
 from store import events as event_log, payments
 from store.database import open_database
+from tests.scenario.copies import NAMES, copied, opened
 from tests.scenario.deployment import PATIENCE_S, Deployment
 
 
@@ -130,24 +129,7 @@ class Town:
     undisturbed: tuple[Outcome, ...]
 
 
-@asynccontextmanager
-async def opened(place: Path) -> AsyncIterator[tuple[str, Sqld | None]]:
-    """The URL of the database at that place: a file, or a server over that folder."""
-    if place.suffix == ".db":
-        yield f"sqlite:///{place}", None
-        return
-    async with Sqld.running(place) as server:
-        yield server.url, server
-
-
-def copied(template: Path, place: Path) -> Path:
-    if template.is_dir():
-        shutil.copytree(template, place)
-        return place
-    return Path(shutil.copy(template, place.with_suffix(".db")))
-
-
-@pytest.fixture(scope="module", params=["axiom.db", "sqld"])
+@pytest.fixture(scope="module", params=NAMES)
 def town(
     request: pytest.FixtureRequest, surfnet: Surfnet, tmp_path_factory: pytest.TempPathFactory
 ) -> Town:
@@ -215,6 +197,7 @@ def test_undisturbed_everything_ends_as_it_must(town: Town) -> None:
     assert all(outcome.events.count("payment.settled") == 1 for outcome in town.undisturbed[:4])
 
 
+@pytest.mark.timeout(300)  # some steps are reached often, and each time is two lives
 @pytest.mark.parametrize("step", STEPS)
 async def test_killed_around_a_step_it_ends_the_same(step: str, town: Town, tmp_path: Path) -> None:
     turn = asyncio.Semaphore(AT_ONCE)
@@ -232,6 +215,7 @@ async def test_killed_around_a_step_it_ends_the_same(step: str, town: Town, tmp_
         assert tuple(end) == town.undisturbed, point
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("town", ["sqld"], indirect=True)
 async def test_the_server_dies_with_the_indexer_at_a_write(town: Town, tmp_path: Path) -> None:
     for count in TIMES["write"]:

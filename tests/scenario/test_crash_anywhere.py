@@ -3,6 +3,9 @@
 The cluster is in memory, so that every fate of a payment can be brought about: paid before and
 while the indexer runs, in parts, twice, late, after it was canceled, by a transaction that no
 node has for a while, and by one that a fork takes away.
+
+All of it on a file, and on a libSQL server, which is killed with the indexer every other time;
+there with fewer times of each step and fewer seeds: a life on it takes longer.
 """
 
 import asyncio
@@ -10,11 +13,10 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -40,6 +42,7 @@ from tests.indexer.stage import (
     payment,
     stage,
 )
+from tests.scenario.copies import NAMES, copied, opened
 from tests.scenario.crash_child import DROPPED_AFTER_BLOCKS, STEPS, WEBHOOK_STEPS
 from tests.servers.fake_rpc import Call, FakeChain, FakeNode, Fault, null, result
 
@@ -176,16 +179,18 @@ def missing_at_first(node: FakeNode, signature: str) -> Fault:
     return fault
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=NAMES)
+async def template(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A database that holds the payments, and nothing that happened to them but one cancel."""
-    folder = tmp_path_factory.mktemp("template")
-    async with stage(folder) as it:
+    place: Path = tmp_path_factory.mktemp("template") / request.param
+    async with opened(place) as (url, _), stage(place.parent, database_url=url) as it:
         cast_ = cast(it.chain)
         for each in cast_.payments.values():
             await it.put(each)
         await it.cancel(cast_.payments["canceled"])
-    return folder / "axiom.db"
+    return place
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -229,7 +234,7 @@ class Nursery:
 
     async def live(
         self,
-        folder: Path,
+        url: str,
         node: FakeNode,
         cast_: Cast,
         *,
@@ -241,7 +246,7 @@ class Nursery:
         await self._buried()
         assert self._process.stdin is not None
         order = {
-            "folder": str(folder),
+            "store_url": url,
             "rpc_url": node.url,
             "ws_url": node.ws_url,
             "step": step,
@@ -250,7 +255,7 @@ class Nursery:
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._child = child = await self._said()
         self._end = end = asyncio.create_task(self._said())
-        done = asyncio.create_task(until_done(folder, cast_))
+        done = asyncio.create_task(until_done(url, cast_))
         try:
             async with asyncio.timeout(PATIENCE_S):
                 either = asyncio.FIRST_COMPLETED
@@ -261,7 +266,7 @@ class Nursery:
                     os.kill(child, signal.SIGTERM if is_done else signal.SIGKILL)
                 code = await asyncio.shield(end)
         except TimeoutError:
-            raise AssertionError(f"{step} {count}: it only came to {await found(folder)}") from None
+            raise AssertionError(f"{step} {count}: it only came to {await found(url)}") from None
         finally:
             done.cancel()
         self._child = self._end = None
@@ -283,9 +288,9 @@ class Nursery:
         return int(await self._process.stdout.readline())
 
 
-async def until_done(folder: Path, cast_: Cast) -> None:
+async def until_done(url: str, cast_: Cast) -> None:
     """Returns once every payment is where it shall end, and nothing is left to do."""
-    database = await open_database(f"sqlite:///{folder}/axiom.db", readers=1)
+    database = await open_database(url, readers=1)
     ids = {each.terms.id: cast_.ends[name] for name, each in cast_.payments.items()}
     try:
         while True:
@@ -304,9 +309,9 @@ async def until_done(folder: Path, cast_: Cast) -> None:
         await database.close()
 
 
-async def found(folder: Path) -> dict[str, Any]:
+async def found(url: str) -> dict[str, Any]:
     """Everything in the database that must not depend on who was killed when."""
-    database = await open_database(f"sqlite:///{folder}/axiom.db", readers=1)
+    database = await open_database(url, readers=1)
     try:
         tables = {}
         for name, columns in (
@@ -335,14 +340,14 @@ async def found(folder: Path) -> dict[str, Any]:
 
 async def survived(nursery: Nursery, template: Path, folder: Path, step: str, count: int) -> Any:
     """What is found in the end; None when the indexer never came to that step so often."""
-    folder.mkdir()
-    shutil.copy(template, folder / "axiom.db")
-    async with cluster() as node:
+    async with opened(copied(template, folder)) as (url, server), cluster() as node:
         cast_ = cast(node.chain)
-        if await nursery.live(folder, node, cast_, step=step, count=count):
-            return None if step else await found(folder)
-        assert await nursery.live(folder, node, cast_)
-    return await found(folder)
+        if await nursery.live(url, node, cast_, step=step, count=count):
+            return None if step else await found(url)
+        if server is not None and count % 2:
+            await asyncio.to_thread(server.restart)
+        assert await nursery.live(url, node, cast_)
+        return await found(url)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -368,6 +373,24 @@ async def test_an_undisturbed_life_has_everything_in_it(undisturbed: Any) -> Non
 
 #: Which time of reaching a step kills: of a write each, until there are no more.
 TIMES = {"write": range(1, 100), "fetch": (1, 2, 3, 5), "judge": (1, 2, 3, 5)}
+#: On a server only some of them.
+TIMES_OF_SERVER = {"write": range(1, 100, 4)}
+
+
+def times(step: str, template: Path) -> Sequence[int]:
+    if template.is_dir():
+        return TIMES_OF_SERVER.get(step, (1,))
+    return TIMES.get(step, (1, 2))
+
+
+def seeds(**counts: int) -> pytest.MarkDecorator:
+    """So many of each backend."""
+    cases = zip(NAMES, counts.values(), strict=True)
+    return pytest.mark.parametrize(
+        ("template", "seed"),
+        [(name, seed) for name, count in cases for seed in range(count)],
+        indirect=["template"],
+    )
 
 
 @pytest.mark.timeout(300)  # some steps are reached often, and each time is a life of its own
@@ -375,7 +398,7 @@ TIMES = {"write": range(1, 100), "fetch": (1, 2, 3, 5), "judge": (1, 2, 3, 5)}
 async def test_killed_there_it_ends_as_if_nothing_had_been(
     step: str, nurseries: list[Nursery], template: Path, undisturbed: Any, tmp_path: Path
 ) -> None:
-    points = iter(product(TIMES.get(step, (1, 2)), ("before", "after")))
+    points = iter(product(times(step, template), ("before", "after")))
     killed: Counter[str] = Counter()
 
     async def lives(nursery: Nursery) -> None:
@@ -391,12 +414,12 @@ async def test_killed_there_it_ends_as_if_nothing_had_been(
         for nursery in nurseries:
             group.create_task(lives(nursery))
 
-    least = 9 if step == "write" else 1
+    least = 1 if step != "write" else 3 if template.is_dir() else 9
     assert killed["before"] >= least, "it was not reached"
     assert killed["after"] >= least
 
 
-@pytest.mark.parametrize("seed", range(6))
+@seeds(sqlite=6, libsql=1)
 async def test_killed_every_moment_it_ends_as_if_nothing_had_been(
     seed: int, nurseries: list[Nursery], template: Path, undisturbed: Any, tmp_path: Path
 ) -> None:
@@ -404,19 +427,19 @@ async def test_killed_every_moment_it_ends_as_if_nothing_had_been(
     killed: Counter[int] = Counter()
 
     async def harried(number: int, nursery: Nursery) -> None:
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        shutil.copy(template, folder / "axiom.db")
-        async with cluster() as node:
+        place = copied(template, tmp_path / str(number))
+        async with opened(place) as (url, server), cluster() as node:
             cast_ = cast(node.chain)
             for _ in range(LIVES_MAX):
                 moment_s = chance.uniform(0.03, 0.3)
-                if await nursery.live(folder, node, cast_, killed_after_s=moment_s):
+                if await nursery.live(url, node, cast_, killed_after_s=moment_s):
                     break
                 killed[number] += 1
+                if server is not None and killed[number] % 2:
+                    await asyncio.to_thread(server.restart)
             else:
-                assert await nursery.live(folder, node, cast_)
-        assert await found(folder) == undisturbed, f"life {number}"
+                assert await nursery.live(url, node, cast_)
+            assert await found(url) == undisturbed, f"life {number}"
 
     async with asyncio.TaskGroup() as group:
         for number, nursery in enumerate(nurseries):
@@ -425,25 +448,25 @@ async def test_killed_every_moment_it_ends_as_if_nothing_had_been(
     assert min(killed[number] for number in range(AT_ONCE)) > 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@seeds(sqlite=3, libsql=1)
 async def test_several_at_once_do_no_more_than_one(
     seed: int, nurseries: list[Nursery], template: Path, undisturbed: Any, tmp_path: Path
 ) -> None:
     """Three indexers over one database; one of them is killed and started again and again."""
     chance = random.Random(seed)
-    shutil.copy(template, tmp_path / "axiom.db")
-    async with cluster() as node:
+    place = copied(template, tmp_path / "shared")
+    async with opened(place) as (url, _), cluster() as node:
         cast_ = cast(node.chain)
 
         async def harried(nursery: Nursery) -> None:
             for _ in range(LIVES_MAX):
                 moment_s = chance.uniform(0.03, 0.3)
-                if await nursery.live(tmp_path, node, cast_, killed_after_s=moment_s):
+                if await nursery.live(url, node, cast_, killed_after_s=moment_s):
                     break
 
         async with asyncio.TaskGroup() as group:
             for nursery in nurseries[:2]:
-                group.create_task(nursery.live(tmp_path, node, cast_))
+                group.create_task(nursery.live(url, node, cast_))
             group.create_task(harried(nurseries[2]))
 
-    assert await found(tmp_path) == undisturbed
+        assert await found(url) == undisturbed

@@ -18,7 +18,7 @@ from aiohttp import web
 from store import everything
 from store.cards import CardRecord
 from store.database import open_database
-from tests.scenario.deployment import PATIENCE_S
+from tests.scenario.deployment import PATIENCE_S, SIGNING_KEY
 from tests.scenario.serving import Server, both, migrated, sell, serving, settings
 from tests.servers.fake_paymob import FakePaymob
 from tests.servers.faults import Call, Fault
@@ -85,16 +85,21 @@ def held(paymob: FakePaymob, go_on: asyncio.Event) -> Fault:
 
 
 @pytest.fixture
-async def street(tmp_path: Path) -> AsyncIterator[Street]:
-    async with opened(tmp_path) as street:
+async def street(tmp_path: Path, database_url: str) -> AsyncIterator[Street]:
+    async with opened(tmp_path, database_url) as street:
         yield street
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Street]:
+async def opened(folder: Path, database_url: str) -> AsyncIterator[Street]:
     async with AsyncExitStack() as stack:
         paymob = await stack.enter_async_context(FakePaymob())
-        environment = settings(folder, **paymob.environment())
+        environment = settings(
+            folder,
+            **paymob.environment(),
+            AXIOM_DATABASE_URL=database_url,
+            AXIOM_WEBHOOK_SIGNING_KEYS=SIGNING_KEY,
+        )
         key = await migrated(environment, "payments:write")
         first, second = await stack.enter_async_context(both(environment))
         go_on = asyncio.Event()

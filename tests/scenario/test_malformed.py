@@ -171,7 +171,7 @@ async def test_the_daemon_goes_on_and_says_what_it_set_aside(tmp_path: Path) -> 
         async with running(settings, api=True) as daemon:
             problems = await daemon.until_ready("degraded", "dead_letters")
             assert problems["dead_letters"].startswith("1 transaction")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while (await it.letters())[0].next_try_at is not None:
                     await asyncio.sleep(0.05)
             (letter,) = await it.letters()
@@ -289,7 +289,7 @@ async def test_no_list_whatever_ends_the_daemon(tmp_path: Path) -> None:
             it.pay(await it.expect(name=f"other {n}"), slot=FINAL_SLOT - n)
         it.node.fail("getSignaturesForAddress", spoilt, times=60)
         async with running(settings_for(tmp_path, it.node)) as daemon:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while it.node.count("getSignaturesForAddress") <= 60:
                     await asyncio.sleep(0.05)
             it.pay(order, slot=it.chain.tip + 1)

@@ -3,12 +3,12 @@
 import asyncio
 import json
 import os
-import shutil
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 from solders.pubkey import Pubkey
 
@@ -19,7 +19,9 @@ from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
 from indexer.hearing import ROUNDED_S
 from indexer.sources.rpc import Rpc
-from tests.scenario.deployment import Deployment
+from store.database import Database, Statement, open_database
+from tests.scenario.copies import NAMES, copied, opened
+from tests.scenario.deployment import SIGNING_KEY, Deployment
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,26 +44,29 @@ TIMES = (
 )
 
 
-def stored(path: Path) -> dict[str, list[Any]]:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+async def stored(url: str) -> dict[str, list[Any]]:
+    batch = [Statement(f"SELECT {columns} FROM {table}") for table, columns in TABLES.items()]  # noqa: S608 - our own words
+    async with read(url) as database:
+        found = await database.read(batch)
+    return {table: sorted(rows, key=repr) for table, rows in zip(TABLES, found, strict=True)}
+
+
+async def times(url: str) -> dict[str, int]:
+    async with read(url) as database:
+        [rows] = await database.read([Statement(TIMES)])
+    return {str(key): int(time) for key, time in rows}
+
+
+@asynccontextmanager
+async def read(url: str) -> AsyncIterator[Database]:
+    database = await open_database(url, readers=1)
     try:
-        return {
-            table: sorted(connection.execute(f"SELECT {columns} FROM {table}"), key=repr)  # noqa: S608 - our own words
-            for table, columns in TABLES.items()
-        }
+        yield database
     finally:
-        connection.close()
+        await database.close()
 
 
-def times(path: Path) -> dict[str, int]:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        return {str(key): int(time) for key, time in connection.execute(TIMES)}
-    finally:
-        connection.close()
-
-
-async def replay(surfnet: Surfnet, path: Path, *arguments: str) -> dict[str, Any]:
+async def replay(surfnet: Surfnet, url: str, *arguments: str) -> dict[str, Any]:
     inherited = {name: each for name, each in os.environ.items() if not name.startswith("AXIOM_")}
     child = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -73,9 +78,10 @@ async def replay(surfnet: Surfnet, path: Path, *arguments: str) -> dict[str, Any
         cwd=ROOT,
         env={
             **inherited,
-            "AXIOM_DATABASE_URL": f"sqlite:///{path}",
+            "AXIOM_DATABASE_URL": url,
             "AXIOM_RPC_URLS": surfnet.rpc_url,
             "AXIOM_RPC_RATE": "0",
+            "AXIOM_WEBHOOK_SIGNING_KEYS": SIGNING_KEY,
         },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -92,10 +98,15 @@ async def replay(surfnet: Surfnet, path: Path, *arguments: str) -> dict[str, Any
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("name_of_place", NAMES)
 async def test_both_strategies_end_where_the_daemon_did(
-    own_surfnet: Surfnet, own_cluster: Cluster, tmp_path: Path
+    own_surfnet: Surfnet, own_cluster: Cluster, tmp_path: Path, name_of_place: str
 ) -> None:
-    async with Deployment.over(own_surfnet, tmp_path) as deployment:
+    place = tmp_path / name_of_place
+    async with (
+        opened(place) as (url, _),
+        Deployment.over(own_surfnet, tmp_path, database_url=url) as deployment,
+    ):
         wallets = await Wallet.many(own_cluster, 5 + CROWD)  # each has one SOL
         plans = [
             (await deployment.create("0.1"), [LAMPORTS // 10]),
@@ -109,13 +120,14 @@ async def test_both_strategies_end_where_the_daemon_did(
         for number, (payment, amounts) in enumerate(plans):
             # One lamport cannot open an account.
             await own_cluster.fund_sol(Pubkey.from_string(payment.terms.recipient), LAMPORTS)
-            url = solana_pay_url(payment)
-            wallet = wallets[number]
-            signatures += [await wallet.pay(url, amount=amount) for amount in amounts]
+            asked, wallet = solana_pay_url(payment), wallets[number]
+            signatures += [await wallet.pay(asked, amount=amount) for amount in amounts]
         await own_cluster.landed(signatures, Commitment.FINALIZED)
-    for name in ("blocks", "signatures"):
-        shutil.copy(tmp_path / "axiom.db", tmp_path / f"{name}.db")
-    async with Deployment.over(own_surfnet, tmp_path) as deployment:
+    copies = {name: copied(place, tmp_path / name) for name in ("blocks", "signatures")}
+    async with (
+        opened(place) as (url, _),
+        Deployment.over(own_surfnet, tmp_path, database_url=url) as deployment,
+    ):
         await deployment.start()
         for number, (payment, _) in enumerate(plans):
             if number == 4:
@@ -123,23 +135,24 @@ async def test_both_strategies_end_where_the_daemon_did(
             else:
                 await deployment.until(payment, Status.SETTLED)
         await deployment.stop()
-        live, live_times = stored(tmp_path / "axiom.db"), times(tmp_path / "axiom.db")
+        live, live_times = await stored(url), await times(url)
 
     async with Rpc([own_surfnet.rpc_url]) as rpc:
         first, last = await rpc.first_available_block(), await rpc.finalized_slot()
     slots = ("--from-slot", str(first), "--to-slot", str(last))
     reports = {}
-    for name in ("blocks", "signatures"):
-        path = tmp_path / f"{name}.db"
-        dry = await replay(own_surfnet, path, *slots, "--strategy", name, "--dry-run")
-        untouched = stored(path)
-        reports[name] = await replay(own_surfnet, path, *slots, "--strategy", name)
+    for name, copy in copies.items():
+        async with opened(copy) as (url, _):
+            dry = await replay(own_surfnet, url, *slots, "--strategy", name, "--dry-run")
+            untouched = await stored(url)
+            reports[name] = await replay(own_surfnet, url, *slots, "--strategy", name)
+            healed, healed_times = await stored(url), await times(url)
 
         assert untouched["verdicts"] == []
         assert dry["outcomes"]["would_credit"] == len(signatures)
         assert reports[name]["outcomes"]["credited"] == len(signatures)
-        assert stored(path) == live, name
-        assert times(path) == {
+        assert healed == live, name
+        assert healed_times == {
             what: pytest.approx(time, abs=ROUNDED_S) for what, time in live_times.items()
         }
 

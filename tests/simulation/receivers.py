@@ -8,12 +8,13 @@ has missed.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from indexer.core import standard_webhooks
 from indexer.core.standard_webhooks import SigningKey
-from indexer.errors import SourceUnavailable, StoreUnavailable
+from indexer.errors import Conflict, SourceUnavailable, StoreUnavailable
 from indexer.sources.outside import Reply
 from store import deliveries, webhook_endpoints
 from store.database import Database, Statement
@@ -149,7 +150,8 @@ class Receiver:
 
     async def _only_once(self, statement: Statement) -> None:
         if await webhook_endpoints.get(self._database, self.id) is None:
-            await self._database.write([statement])
+            with suppress(Conflict):  # an earlier try of it was under way still
+                await self._database.write([statement])
 
     async def _rotate(self) -> None:
         async def rotate() -> None:

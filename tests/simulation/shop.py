@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final
@@ -25,7 +25,7 @@ from indexer.sources.rpc import Rpc
 from store.database import Statement
 from tests.simulation.calendar import Calendar
 from tests.simulation.customers import Customers
-from tests.simulation.database import Disk, Handle, Troubles
+from tests.simulation.database import Disk, Troubles
 from tests.simulation.life import Life
 from tests.simulation.loop import BEGINNING_S, PROCESS, VirtualLoop, run
 from tests.simulation.outcome import Change, Learned, Outcome, Sold, Turn
@@ -65,8 +65,15 @@ _DUE: Final = (
 class Shop:
     """One world; `run` it once."""
 
-    def __init__(self, seed: int, trade: Trade | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        trade: Trade | None = None,
+        *,
+        make_disk: Callable[[], Disk] = Disk,
+    ) -> None:
         self.seed = seed
+        self._make_disk = make_disk
         self.trade = trade or draw(self._rng("trade"))
         self._trace: list[tuple[float, str, str]] = []
         self._changes: list[Change] = []
@@ -78,13 +85,14 @@ class Shop:
     def run(self) -> Outcome:
         """The whole world, from the first wish to the last look."""
         began = time.process_time()
-        self.disk = Disk()
+        self.disk = self._make_disk()
         before = structlog.get_config()
         structlog.configure(processors=[self._heard], cache_logger_on_first_use=False)
         try:
             outcome = run(self._main, LIMIT_S)
         finally:
             structlog.configure(**before)
+            self.disk.close()
         outcome.cpu_s = time.process_time() - began
         return outcome
 
@@ -110,7 +118,7 @@ class Shop:
             self._rng("paymob"),
             self.calendar,
             trade.moods,
-            Handle(self.disk, loop, 0, self._troubles("door")).database(),
+            self.disk.way(loop, 0, self._troubles("door")).database(),
             wake=self.processes.wake,
             note=self._note,
         )
@@ -118,7 +126,7 @@ class Shop:
             self._rng("customers"),
             self.calendar,
             self.paymob,
-            Handle(self.disk, loop, 0, self._troubles("api")).database(),
+            self.disk.way(loop, 0, self._troubles("api")).database(),
             busy_s=trade.busy_s,
             note=self._note,
         )
@@ -130,7 +138,7 @@ class Shop:
                 self._rng(f"receiver {number}"),
                 self.calendar,
                 habits,
-                Handle(self.disk, loop, 0, self._troubles(f"merchant {number}")).database(),
+                self.disk.way(loop, 0, self._troubles(f"merchant {number}")).database(),
                 self.traffic,
                 wake=self.processes.wake,
                 note=self._note,
@@ -227,7 +235,7 @@ class Shop:
         self.processes.calm_down()
 
     def _outcome(self, is_quiet: bool) -> Outcome:
-        outcome = Outcome(
+        return Outcome(
             seed=self.seed,
             profile=self.trade.shown(),
             watch_key="",
@@ -251,8 +259,6 @@ class Shop:
                 paid=self._paid,
             ),
         )
-        self.disk.close()
-        return outcome
 
     # ------------------------------------------------------------------------------ hearing
 

@@ -14,7 +14,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final
@@ -33,7 +33,7 @@ from tests.instructions import key
 from tests.simulation import profile as profiles
 from tests.simulation.calendar import Calendar
 from tests.simulation.chain import EPOCH, Chain, Sent
-from tests.simulation.database import Disk, Handle, Troubles
+from tests.simulation.database import Disk, Troubles
 from tests.simulation.life import Life
 from tests.simulation.loop import BEGINNING_S, PROCESS, VirtualLoop, run
 from tests.simulation.node import Node, SimulatedEndpoint
@@ -73,8 +73,15 @@ _LEFT_TO_DO: Final = (
 class World:
     """One world; `run` it once."""
 
-    def __init__(self, seed: int, profile: Profile | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        profile: Profile | None = None,
+        *,
+        make_disk: Callable[[], Disk] = Disk,
+    ) -> None:
         self.seed = seed
+        self._make_disk = make_disk
         self.profile = profile or profiles.draw(self._rng("profile"))
         self._trace: list[tuple[float, str, str]] = []
         self._moves: list[Move] = []
@@ -87,13 +94,14 @@ class World:
     def run(self) -> Outcome:
         """The whole world, from its first slot to its last."""
         began = time.process_time()
-        self.disk = Disk()  # before anything is listened to: the first one migrates
+        self.disk = self._make_disk()  # before anything is listened to: the first one migrates
         before = structlog.get_config()
         structlog.configure(processors=[self._heard], cache_logger_on_first_use=False)
         try:
             outcome = run(self._main, BUSY_S_MAX + QUIET_S_MAX + 100.0)
         finally:
             structlog.configure(**before)
+            self.disk.close()
         outcome.cpu_s = time.process_time() - began
         return outcome
 
@@ -169,7 +177,7 @@ class World:
             crashes=profile.crashes,
             note=self._note,
         )
-        api = Handle(self.disk, loop, 0, self._store_troubles("api"))
+        api = self.disk.way(loop, 0, self._store_troubles("api"))
         self.people = People(
             loop,
             self._rng("people"),
@@ -190,7 +198,7 @@ class World:
                 self._rng(f"receiver {number}"),
                 self.calendar,
                 habits,
-                Handle(self.disk, loop, 0, self._store_troubles(f"merchant {number}")).database(),
+                self.disk.way(loop, 0, self._store_troubles(f"merchant {number}")).database(),
                 self.traffic,
                 wake=self.processes.wake,
                 note=self._note,
@@ -203,7 +211,7 @@ class World:
             self._loop,
             self._rng("provider"),
             manners,
-            Handle(self.disk, self._loop, 0, self._store_troubles("door")).database(),
+            self.disk.way(self._loop, 0, self._store_troubles("door")).database(),
             self.calendar.now,
             watch_keys=(self.watch_key, self.retired_key),
             wake=self.processes.wake,
@@ -313,7 +321,7 @@ class World:
         rows = self.disk.dump()
         finalized = self.chain.finalized
         block = self.chain.block(finalized)
-        outcome = Outcome(
+        return Outcome(
             seed=self.seed,
             profile=self.profile.shown(),
             watch_key=self.watch_key,
@@ -338,8 +346,6 @@ class World:
             is_quiet=is_quiet,
             trace=[f"{at_s:9.3f} {who} {what}" for at_s, who, what in self._trace],
         )
-        self.disk.close()
-        return outcome
 
     def _asked(self) -> list[Asked]:
         """The payments, with the cancellations that the store accepted."""

@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from indexer.core.ranges import Slots, merged
 from store import coverage, migrate
+from store.connection import run
 from store.database import Database
 
 
@@ -63,8 +64,7 @@ def test_what_is_stored_is_what_was_added(ranges: list[tuple[int, int]]) -> None
     """Compared with the same ranges merged in memory."""
     connection = apsw.Connection(":memory:")
     for migration in migrate.known():
-        for statement in migration.statements:
-            connection.execute(statement)
+        run(connection, migrate.batch(migration))
     added = [Slots(first, first + length) for first, length in ranges]
     for slots in added:
         for addition in coverage.add("key", slots, NOW):

@@ -59,3 +59,25 @@ async def test_who_is_gone_is_forgotten_by_who_is_there(database: Database) -> N
     assert [each.component for each in await health.all_of(database)] == ["rpc", "sweep"]
     [found] = await database.read([Statement("SELECT instance FROM health")])
     assert {instance for (instance,) in found} == {"here"}
+
+
+async def test_what_was_heard_of_a_machine_is_of_that_one_alone(database: Database) -> None:
+    """Names that look alike, or would mean something to a search, are other machines."""
+    for instance, at in (("web:1:aa", 10), ("web:2:bb", 20), ("web2:1:cc", 30), ("w_b:1:dd", 40)):
+        await database.write([health.report("indexer", None, at, instance=instance)])
+    await database.write([health.report("rpc", None, 50, instance="web:1:aa")])
+
+    heard = {
+        machine: await health.last_report(database, "indexer", machine=machine)
+        for machine in ("web", "web2", "w_b", "we", "web:1", "%", "")
+    }
+
+    assert heard == {
+        "web": 20,
+        "web2": 30,
+        "w_b": 40,
+        "web:1": 10,
+        "we": None,
+        "%": None,
+        "": None,
+    }

@@ -49,6 +49,11 @@ async def opened(primary: str, *replica_urls: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+def readers_of(database: Database) -> LibsqlReaders:
+    assert isinstance(database._readers, LibsqlReaders)
+    return database._readers
+
+
 async def value(database: Database) -> int:
     [[(found,)]] = await database.read([VALUE])
     return int(found)
@@ -252,6 +257,47 @@ async def test_a_silent_replica_is_asked_once_and_then_left_alone(
             assert await value(database) == 0
 
         assert road.requests == asked + 1
+
+
+async def test_nobody_waits_for_the_only_replica_while_it_rests(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_readers, "RESTING_S", 3_600.0)
+    async with Meddler(replicas[0].url) as road, opened(sqld.url, road.url) as database:
+        assert await value(database) == 0
+        asked = road.requests
+        road.meddle(Way.SILENT, times=0)
+        for _ in range(5):
+            assert await value(database) == 0
+        assert road.requests == asked + 1
+
+        # When it is time again, one read tries it for all others.
+        [replica] = readers_of(database)._replicas
+        replica.resting_until = 0.0
+        await asyncio.gather(*(value(database) for _ in range(20)))
+        assert road.requests == asked + 2
+
+        road.meddle(Way.THROUGH)
+        replica.resting_until = 0.0
+        await value(database)
+        await asyncio.gather(*(value(database) for _ in range(20)))
+        assert road.requests == asked + 23
+
+
+async def test_without_the_primary_one_that_rests_is_asked_too(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libsql_readers, "RESTING_S", 3_600.0)
+    async with Meddler(replicas[0].url) as road, opened(sqld.url, road.url) as database:
+        await asyncio.gather(*(value(database) for _ in range(3)))  # some connections are open
+        road.meddle(Way.SILENT)
+        assert await value(database) == 0
+        asked = road.requests
+        sqld.kill()
+
+        # It answers where it has a connection still; opening one needs the primary.
+        assert await value_or_none(database) in {0, None}
+        assert road.requests > asked
 
 
 async def test_who_leaves_does_not_keep_the_others_from_the_answer(

@@ -1,13 +1,17 @@
 import asyncio
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from indexer.core.types import EventType, Status
 from indexer.errors import Conflict, InvariantError, SchemaMismatch
-from store import migrate
+from store import migrate, payments
 from store.database import Database, Statement, open_database
 from store.migrate import Migration
+from tests.builders import NOW, make_event, make_payment
+from tests.store.keeping import create, settled, stored
 
 
 def make(version: int, *statements: str, checksum: str | None = None) -> Migration:
@@ -168,3 +172,153 @@ async def test_the_database_of_another_program_is_left_alone(empty: Database, ta
         await migrate.migrate(empty)
     with pytest.raises(SchemaMismatch, match="AXIOM_DATABASE_URL should name another file"):
         await migrate.check(empty)
+
+
+# ---------------------------------------------------------- the previous release on the next schema
+
+#: What a release after this one may bring: it adds, and takes nothing that today's code needs.
+EXPANDING = (
+    "ALTER TABLE payments ADD COLUMN colour TEXT",
+    "CREATE TABLE colours (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
+    "CREATE INDEX payments_by_colour ON payments (colour) WHERE colour IS NOT NULL",
+    """CREATE TRIGGER payments_colours AFTER INSERT ON payments WHEN NEW.colour IS NOT NULL
+    BEGIN INSERT OR IGNORE INTO colours VALUES (NEW.colour); END""",
+)
+
+
+def following(*statements: str, runs_with: int | None) -> list[Migration]:
+    """Those of this release, and one more of the next."""
+    ours = migrate.known()
+    return [*ours, replace(make(len(ours) + 1, *statements), runs_with=runs_with)]
+
+
+OURS = len(migrate.known())
+TOO_NEW = "_test.sql, of a newer release; this one ends at number"
+
+
+async def test_this_release_runs_on_the_next_schema_as_long_as_that_only_adds(
+    database: Database,
+) -> None:
+    """The database is migrated under its feet: a payment is made before and settles after."""
+    first, second = make_payment(number=1), make_payment(number=2)
+    await create(database, first)
+    await migrate.migrate(database, migrations=following(*EXPANDING, runs_with=OURS))
+
+    await migrate.check(database)
+    await create(database, second)
+    for payment in (first, second):
+        done = settled(payment)
+        event = make_event(done, EventType.SETTLED)
+        await database.write(payments.save(payment, done, events=[event], now=NOW))
+
+    assert [(await stored(database, each)).payment.state.status for each in (first, second)] == [
+        Status.SETTLED,
+        Status.SETTLED,
+    ]
+    assert await migrate.migrate(database) == []
+    assert (await migrate.standing(database)).newer == (f"{OURS + 1:04d}_test.sql",)
+
+
+@pytest.mark.parametrize("runs_with", [None, OURS + 1])
+async def test_this_release_is_refused_where_the_next_one_takes_something_away(
+    database: Database, runs_with: int | None
+) -> None:
+    contracting = following("DROP TABLE measures", runs_with=runs_with)
+    await migrate.migrate(database, migrations=contracting)
+
+    for refuse in (migrate.migrate, migrate.check, migrate.standing):
+        with pytest.raises(SchemaMismatch, match=TOO_NEW) as refusal:
+            await refuse(database)
+        assert f"only code that knows number {OURS + 1} runs on it" in str(refusal.value)
+        assert "upgrade to the release that applied it" in str(refusal.value)
+
+
+async def test_one_of_several_newer_ones_that_takes_away_is_enough(database: Database) -> None:
+    """Also when the newest of them would run with anything."""
+    expanding = following(*EXPANDING, runs_with=OURS)
+    taking = [*expanding, replace(make(OURS + 2, "DROP TABLE measures"), runs_with=OURS + 1)]
+    adding = [*taking, replace(make(OURS + 3, "CREATE TABLE u (n)"), runs_with=1)]
+
+    await migrate.migrate(database, migrations=adding)
+
+    with pytest.raises(SchemaMismatch, match=f"{OURS + 2:04d}{TOO_NEW}"):
+        await migrate.check(database)
+    await migrate.check(database, migrations=expanding)
+
+
+async def test_what_an_older_release_applied_says_nothing_of_who_may_run(empty: Database) -> None:
+    """Before number 5 the records have no column for it: then only its own code may."""
+    before = migrate.known()[:4]
+    await migrate.migrate(empty, migrations=before)
+
+    assert (await migrate.standing(empty)).version == 4
+    with pytest.raises(SchemaMismatch, match="only code that knows number 4 runs on it"):
+        await migrate.check(empty, migrations=before[:3])
+    assert await migrate.migrate(empty) == [each.name for each in migrate.known()[4:]]
+    await migrate.check(empty)
+
+
+async def test_what_takes_away_is_told_before_it_is_applied(database: Database) -> None:
+    name = f"{OURS + 1:04d}_test.sql"
+    adding = await migrate.standing(database, migrations=following(*EXPANDING, runs_with=OURS))
+    taking = await migrate.standing(database, migrations=following(runs_with=OURS + 1))
+    silent = await migrate.standing(database, migrations=following(runs_with=None))
+
+    assert [each.name for each in adding.missing] == [name]
+    assert adding.contracting == ()
+    assert taking.contracting == silent.contracting == (name,)
+
+
+async def test_nobody_runs_on_an_empty_database(empty: Database) -> None:
+    assert (await migrate.standing(empty)).contracting == ()
+
+
+async def test_the_fifth_stops_the_code_before_it(empty: Database) -> None:
+    """It makes `health` anew: what the release before reports there would be refused."""
+    known = migrate.known()
+    await migrate.migrate(empty, migrations=known[:4])
+    assert (await migrate.standing(empty)).contracting == tuple(each.name for each in known[4:])
+
+    await migrate.migrate(empty)
+    with pytest.raises(SchemaMismatch, match=r"0005_several_processes\.sql, of a newer release"):
+        await migrate.check(empty, migrations=known[:4])
+
+
+def test_each_file_from_the_fifth_on_says_who_may_run_with_it() -> None:
+    said = [each.runs_with for each in migrate.known()]
+
+    assert said[:4] == [None] * 4
+    assert None not in said[4:]
+
+
+@pytest.mark.parametrize(
+    ("text", "runs_with"),
+    [("SELECT 1;", None), ("-- words\n-- runs-with: 1\nSELECT 1;", 1), ("-- runs-with: 2\n", 2)],
+)
+def test_a_file_says_which_code_may_run_with_it(
+    tmp_path: Path, text: str, runs_with: int | None
+) -> None:
+    (tmp_path / "0001_a.sql").write_text("SELECT 1;")
+    (tmp_path / "0002_b.sql").write_text(text)
+
+    assert migrate.known(tmp_path)[1].runs_with == runs_with
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-- runs-with: 2\n",
+        "-- runs-with: 0\n",
+        "-- runs-with: all\n",
+        "-- runs-with 1\n",
+        "--runs-with: 1\n",
+        "-- runs-with: 1 and later\n",
+        "-- runs-with: 1\n-- runs-with: 1\n",
+        "-- runs-with: 01\n",
+    ],
+)
+def test_a_file_that_says_it_in_another_way_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "0001_a.sql").write_text(text)
+
+    with pytest.raises(InvariantError, match=r"0001_a\.sql: .*runs-with"):
+        migrate.known(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 import store
 from indexer.errors import InvariantError
 from store import migrate, queries
+from store.connection import run
 from store.queries import QUERIES
 
 
@@ -43,8 +44,7 @@ LIMITED = {"gaps_listing", "gaps_listing_open", "ids_in_review", "card_ids_in_re
 def schema() -> apsw.Connection:
     connection = apsw.Connection(":memory:")
     for migration in migrate.known():
-        for statement in migration.statements:
-            connection.execute(statement)
+        run(connection, migrate.batch(migration))
     return connection
 
 

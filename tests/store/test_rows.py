@@ -13,7 +13,7 @@ from indexer.core.types import AMOUNT_MAX, Paid, Reason, Status
 from indexer.core.verdict import CreditedLeg, Evidence, Verdict
 from indexer.errors import StoreBroken
 from store import migrate, payments
-from store.connection import Statement, run
+from store.connection import run
 from store.payments import Record
 from tests.builders import (
     NOW,
@@ -114,7 +114,7 @@ def schema() -> apsw.Connection:
     connection = apsw.Connection(":memory:")
     connection.execute("PRAGMA foreign_keys = ON")
     for migration in migrate.known():
-        run(connection, [Statement(sql) for sql in migration.statements])
+        run(connection, migrate.batch(migration))
     return connection
 
 

@@ -181,7 +181,8 @@ class Sqld:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no lock is taken
+                process_group=0,  # Ctrl-C is for the one that started it, who ends it in order
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock is taken
             )
 
     def _came_up(self) -> bool:
@@ -201,7 +202,8 @@ class Sqld:
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For a child that is about to be: it is killed when the one that starts it has ended."""
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() == 1:  # it has ended already
         os._exit(1)

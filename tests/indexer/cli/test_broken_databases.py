@@ -70,7 +70,7 @@ def into_a_folder(file: Path) -> None:
     file.mkdir()
 
 
-NEWER = "INSERT INTO schema_migrations VALUES (9999, '9999_later.sql', 'x', 0)"
+NEWER = "INSERT INTO schema_migrations VALUES (9999, '9999_later.sql', 'x', 0, NULL)"
 ANOTHER = "UPDATE schema_migrations SET checksum = 'other' WHERE version = 1"
 
 BROKEN: dict[str, tuple[Break, int, str]] = {

@@ -3,7 +3,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,6 @@ from indexer.demo.instructions import sol_transfer
 from indexer.demo.surfnet.launcher import Surfnet
 from indexer.demo.wallet import Wallet
 from indexer.settings import Settings
-from store import deployment, migrate
-from store.database import open_database
 from tests.servers.redis_server import RedisServer
 
 
@@ -87,33 +84,24 @@ def test_settings_that_may_not_be_meant_are_warned_of() -> None:
     assert bad(checks.of_settings(replace(many, recipient="key"))) == []
 
 
-async def test_a_database_is_looked_at_and_not_made(tmp_path: Path) -> None:
-    settings = Settings(database_url=f"sqlite:///{tmp_path}/axiom.db")
+@pytest.mark.parametrize(
+    ("settings", "warns"),
+    [
+        (Settings(host="0.0.0.0"), "AXIOM_HOST is 0.0.0.0, and AXIOM_PUBLIC_URL is not set"),
+        (Settings(host="::"), "AXIOM_HOST is ::, and AXIOM_PUBLIC_URL is not set"),
+        (Settings(host="10.0.0.7"), "AXIOM_HOST is 10.0.0.7, and AXIOM_PUBLIC_URL is not set"),
+        (Settings(host="0.0.0.0", public_url="https://pay.example"), None),
+        (Settings(host="localhost"), None),
+        (Settings(host="::1"), None),
+        (Settings(database_url="http://db:8080"), "none is set, beside a libSQL server"),
+        (Settings(database_url="libsql://db.example"), "none is set, beside a libSQL server"),
+        (Settings(database_url="http://db:8080", redis_url="redis://redis"), None),
+    ],
+)
+def test_what_several_machines_need_is_asked_for(settings: Settings, warns: str | None) -> None:
+    known = replace(settings, recipient="key", rpc_urls=("http://a", "http://b"), verify_quorum=2)
 
-    (missing,), _ = await checks.of_database(settings)
-    assert missing.grade is Grade.WARN
-    assert list(tmp_path.iterdir()) == []
-
-    database = await open_database(settings.database_url)
-    (old,), _ = await checks.of_database(settings)
-    await migrate.migrate(database)
-    (fresh,), unknown = await checks.of_database(settings)
-    await deployment.put_once(database, "genesis_hash", "abc")
-    _, stored = await checks.of_database(settings)
-    await database.close()
-
-    assert (old.grade, old.hint) == (Grade.FAIL, "run `axiompay migrate`")
-    assert (fresh.grade, unknown, stored) == (Grade.OK, None, "abc")
-
-
-async def test_a_file_that_is_no_database_fails(tmp_path: Path) -> None:
-    (tmp_path / "axiom.db").write_text("not a database, but long enough to be read as one" * 100)
-
-    (finding,), _ = await checks.of_database(
-        Settings(database_url=f"sqlite:///{tmp_path}/axiom.db")
-    )
-
-    assert finding.grade is Grade.FAIL
+    assert [found for _, found in bad(checks.of_settings(known))] == ([warns] if warns else [])
 
 
 async def test_redis_is_asked_whether_it_takes_values() -> None:

@@ -21,7 +21,7 @@ from tests.rates import UNLIMITED
 
 
 ROOT = Path(__file__).parents[3]
-PATIENCE_S = 30
+PATIENCE_S = 90
 
 
 @contextmanager

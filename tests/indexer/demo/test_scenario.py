@@ -78,7 +78,7 @@ async def test_a_signal_ends_it_in_order(
     monkeypatch.setattr(scenario, "stories", lambda symbol: stories(symbol)[:1])
     demo = asyncio.create_task(scenario.run(clock=time.time, keep=True))
     out = ""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while "its health" not in out:
             await asyncio.sleep(0.1)
             out += capsys.readouterr().out
@@ -86,6 +86,6 @@ async def test_a_signal_ends_it_in_order(
 
     os.kill(os.getpid(), number)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         assert await demo == 0
     assert list(tmp_path.iterdir()) == []

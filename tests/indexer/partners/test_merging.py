@@ -34,7 +34,7 @@ def merging(*, goes_on: bool = False) -> Merging[object]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not holds():
             await asyncio.sleep(0)
 

@@ -84,7 +84,7 @@ async def alone(fake: FakeAmadeus, **others: Any) -> AsyncIterator[Tokens]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not holds():
             await asyncio.sleep(0.005)
 
@@ -474,7 +474,7 @@ async def test_the_lock_of_another_is_not_taken_away(monkeypatch: pytest.MonkeyP
         await until(lambda: fake.count("token") == 1)
         lock = f"{credentials(fake).key}:lock"
         async with Shared(redis.url) as other:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while not await other.put(lock, b"other", ttl_ms=60_000, only_new=True):
                     await asyncio.sleep(0.01)
             fake.release("token")

@@ -79,7 +79,7 @@ class Crowd:
 
     async def all_gone(self) -> None:
         self.exit.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
@@ -187,7 +187,7 @@ async def test_who_is_cancelled_in_the_moment_it_is_let_in_gives_its_place_back(
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         await _pass_through(gate)
 
 
@@ -199,7 +199,7 @@ async def test_who_is_cancelled_in_the_moment_a_place_is_free_is_passed_over() -
         await eventually(lambda: len(gate) == 2)
         gone.cancel()  # and it does not run before the place is free
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         await after
     assert gone.cancelled()
 

@@ -283,12 +283,12 @@ async def test_real_endpoints_are_followed(monkeypatch: pytest.MonkeyPatch) -> N
             heads = Heads(rpc)
             task = asyncio.create_task(heads.run())
             a.behind = 5_000
-            await eventually(lambda: rpc.endpoints[0].behind, timeout_s=30)
+            await eventually(lambda: rpc.endpoints[0].behind, timeout_s=90)
             assert [endpoint.behind for endpoint in await rpc.awake()] == [False, True]
 
             b.fail("getSlot", http(500), times=3)
             a.behind = 0
-            await eventually(lambda: not rpc.endpoints[0].behind, timeout_s=30)
+            await eventually(lambda: not rpc.endpoints[0].behind, timeout_s=90)
 
             assert heads.slot_s < 0.4
             task.cancel()

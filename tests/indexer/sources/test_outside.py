@@ -490,6 +490,6 @@ async def test_no_error_tells_of_the_url_or_an_address() -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not holds():
             await asyncio.sleep(0.005)

@@ -265,7 +265,7 @@ async def test_who_goes_on_for_ever_is_hung_up_on() -> None:
     async with Answering(script) as server, Partner(server.url, LOCAL) as partner:
         with pytest.raises(NoAnswer):
             await ask(partner, server.url)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while server.open:
                 await asyncio.sleep(0.005)
 

@@ -31,7 +31,7 @@ def runs(pid: int) -> bool:
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while runs(pid):
             await asyncio.sleep(0.05)
 
