@@ -117,15 +117,7 @@ class Indexer:
         pipeline = Pipeline(database, rpc, clock=clock, wake=wakeups.wake)
         surveyor = Surveyor(rpc, clock=clock)
         self._watched = Watched(database, watch_keys, clock=clock, share=share)
-        self._sweeper = sweeper = Sweeper(
-            database,
-            rpc,
-            pipeline,
-            self._watched.next_to_sweep,
-            clock=clock,
-            shared=self._watched.shared,
-            surveyor=surveyor,
-        )
+        self._sweeper = sweeper = self._of_keys(pipeline, surveyor)
         self._references = References(
             database, rpc, pipeline, clock=clock, surveyor=surveyor, share=share
         )
@@ -241,6 +233,18 @@ class Indexer:
             )
             for url in urls
         ]
+
+    def _of_keys(self, pipeline: Pipeline, surveyor: Surveyor) -> Sweeper:
+        """The sweeps of what is watched here."""
+        return Sweeper(
+            self._database,
+            self._rpc,
+            pipeline,
+            self._watched.next_to_sweep,
+            clock=self._clock,
+            shared=self._watched.shared,
+            surveyor=surveyor,
+        )
 
     def _of_chain(self) -> Inbox:
         """The inbox of webhooks that speak of transactions."""

@@ -72,12 +72,12 @@ def divide(
         # What cannot be divided evenly stays where it is: who has more has the first choice.
         ranks = sorted(there, key=lambda each: (-held[each], each))
         whole, rest = divmod(len(units), len(ranks))
+        lacking = [max(whole + (rank < rest) - held[each], 0) for rank, each in enumerate(ranks)]
         rank = ranks.index(me)
-        share = whole + (rank < rest)
         mine = [unit for unit in units if holders.get(unit) == me]
-        leave += mine[share:]
+        leave += mine[whole + (rank < rest) :]
         free = [unit for unit in units if holders.get(unit) not in there]
-        # Each begins elsewhere, so that two that see the same do not want the same.
-        start = rank * share % max(len(free), 1)
-        take += (free[start:] + free[:start])[: max(share - len(mine), 0)]
+        # Whoever sees the same leaves each his own: two do not want the same.
+        start = sum(lacking[:rank])
+        take += free[start : start + lacking[rank]]
     return Division(tuple(take), tuple(leave))

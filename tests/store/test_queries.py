@@ -17,6 +17,8 @@ STORE = Path(store.__file__ or "").parent
 
 #: Tables that stay small by nature: reading them whole is what their queries are for.
 SMALL = {
+    "instances",
+    "leases",
     "replays",
     "sightings",
     "dead_letters",
