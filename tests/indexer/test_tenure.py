@@ -11,6 +11,7 @@ from indexer.errors import Conflict, StoreUnavailable
 from indexer.tenure import Everything, Tenure, while_ours
 from indexer.whereabouts import Whereabouts
 from store import leases
+from store.connection import Rows, Statement
 from store.database import Database, open_database
 from store.leases import Instance
 from store.migrate import migrate
@@ -99,7 +100,7 @@ async def test_the_time_counts_from_before_the_beat_was_sent(
     monkeypatch.setattr(module, "HELD_S", 0.2)
     write = Database.write
 
-    async def slow(self: Database, batch: list[leases.Statement]) -> list[leases.Rows]:
+    async def slow(self: Database, batch: list[Statement]) -> list[Rows]:
         answer = await write(self, batch)
         await asyncio.sleep(0.3)
         return answer
@@ -202,7 +203,7 @@ async def test_it_tells_what_changed_and_goes_on_after_the_store_was_away(
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     write, failures, changes = Database.write, [StoreUnavailable("away")] * 3, list[bool]()
 
-    async def fail_first(self: Database, batch: list[leases.Statement]) -> list[leases.Rows]:
+    async def fail_first(self: Database, batch: list[Statement]) -> list[Rows]:
         if failures:
             raise failures.pop()
         return await write(self, batch)
