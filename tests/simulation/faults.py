@@ -356,8 +356,8 @@ FAULTS: Final[Sequence[Fault]] = (
     _one(
         "sightings are forgotten at a restart",
         where=Live._restore,
-        old="for sighting in await self._sighted():",
-        new="for sighting in ():",
+        old="sighted = await self._sighted()",
+        new="sighted = []",
         world=_with_forks_and_crashes,
     ),
     _one(

@@ -224,9 +224,9 @@ SHOP_FAULTS: Final[Sequence[Fault]] = (
     _one(
         "a delivery is noted before it leaves",
         where=Courier._deliver,
-        old="reply = await self._post(due, secrets, at)",
-        new="""await self._database.write([deliveries.delivered(due.id, at)])
-            reply = await self._post(due, secrets, at)""",
+        old="reply = await self._post(due, secrets, began.at)",
+        new="""await self._database.write([deliveries.delivered(due.id, began.at)])
+            reply = await self._post(due, secrets, began.at)""",
         world=_with_crashes,
     ),
     _one(

@@ -112,7 +112,7 @@ def test_there_is_a_bound(migrated: Run, tmp_path: Path) -> None:
     result = migrated("webhooks", "endpoints", "create", URL)
 
     assert (result.code, result.out) == (1, "")
-    assert result.err == "axiompay: there are 100 receivers; delete one first\n"
+    assert result.err.splitlines()[-1] == "axiompay: there are 100 receivers; delete one first"
 
 
 def test_without_a_database_nothing_is_made(run: Run, tmp_path: Path) -> None:
