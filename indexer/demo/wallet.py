@@ -1,6 +1,7 @@
 """A wallet that signs and sends: its key lives in memory, and its money is worth nothing."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, Self, assert_never
 
@@ -34,6 +35,8 @@ LAMPORTS_PER_SOL: Final = 10**LAMPORTS_PER_SOL_DECIMALS
 #: Version 1 states its budget in the message; this is enough for everything here.
 _BUDGET: Final = TransactionConfig(compute_unit_limit=400_000)
 _NEXT_BLOCKHASH_S: Final = 0.02
+#: The transactions that a wallet compares a new one with: more than it sends under one blockhash.
+_REMEMBERED_MAX: Final = 32
 _FUNDED_AT_ONCE: Final = 50
 
 
@@ -49,7 +52,7 @@ class Wallet:
         self.cluster = cluster
         self.keypair = Keypair() if keypair is None else keypair
         self.key = self.keypair.pubkey()
-        self._last: VersionedTransaction | None = None
+        self._sent: deque[VersionedTransaction] = deque(maxlen=_REMEMBERED_MAX)
 
     @classmethod
     async def funded(cls, cluster: Cluster, lamports: int = 100 * LAMPORTS_PER_SOL) -> Self:
@@ -122,11 +125,11 @@ class Wallet:
             blockhash = await self.cluster.blockhash()
             message = self._message(instructions, version, lookup_tables, blockhash)
             transaction = VersionedTransaction(message, [self.keypair, *signers])
-            if transaction != self._last:
+            if transaction not in self._sent:
                 break
             # The same transfer twice under one blockhash is one transaction, and lands once.
             await asyncio.sleep(_NEXT_BLOCKHASH_S)
-        self._last = transaction
+        self._sent.append(transaction)
         return await self.cluster.send(transaction)
 
     async def run(

@@ -351,11 +351,13 @@ async def test_the_same_transfer_twice_lands_twice(cluster: Cluster, wallet: Wal
     recipient = key()
     again = sol_transfer(wallet.key, recipient, 1_000_000)
 
-    signatures = [await wallet.send(again), await wallet.send(again)]
+    other = sol_transfer(wallet.key, recipient, 3_000_000)
+
+    signatures = [await wallet.send(each) for each in (again, again, other, again)]
 
     await cluster.landed(signatures)
-    assert len(set(signatures)) == 2
-    assert await cluster.lamports(recipient) == 2_000_000
+    assert len(set(signatures)) == 4
+    assert await cluster.lamports(recipient) == 6_000_000
 
 
 async def test_many_wallets_are_funded(cluster: Cluster) -> None:
