@@ -51,7 +51,7 @@ INDEXER: Final = "indexer"
 #: Components that one can do without; each of several has a number behind it.
 HELPERS: Final = re.compile(
     r"pubsub:\d+|rpc:\d+|references|recipients"
-    r"|inbox|callbacks|cards|deliveries|helius|retention|redis"
+    r"|inbox|callbacks|cards|deliveries|helius|retention|redis|replicas"
 )
 #: Open gaps that are shown.
 GAPS_SHOWN_MAX: Final = 100
@@ -85,6 +85,7 @@ async def readyz(context: Context, _request: Request, _key: ApiKey | None) -> Re
         *_of_reports(reports, now, context.started_at),
         *_of_frontiers(frontiers, unread, now, context.started_at),
         *_of_shared(context.shared, now),
+        *_of_replicas(context.database.figures.replicas_failing, now),
     ]
     status: Literal["ready", "degraded", "unready"] = "degraded" if reasons else "ready"
     if not all(HELPERS.fullmatch(reason.component) for reason in reasons):
@@ -105,6 +106,13 @@ def _of_shared(shared: Shared | None, now: int) -> Iterator[ReasonBody]:
     """What processes count together, each counts for itself now."""
     if shared is not None and shared.problem is not None:
         yield _reason("redis", shared.problem, now - int(shared.away_s))
+
+
+def _of_replicas(failing: Sequence[str], now: int) -> Iterator[ReasonBody]:
+    """Of this process. What they do not answer, the others do, or the primary."""
+    if failing:
+        problem = f"{', '.join(failing)}: no answer that is new enough; others are read instead"
+        yield _reason("replicas", problem, now)
 
 
 async def _aside(context: Context, now: int) -> list[ReasonBody]:

@@ -129,11 +129,14 @@ LINGER_BYTES_MAX: Final = 1024 * 1024
 #: When the server goes down, a connection with nothing asked stays for so long: what is on its
 #: way is still answered.
 DRAIN_S: Final = 0.1
-SHUTDOWN_TIMEOUT_S: Final = 1
+#: What is being answered then has so long: an order at Paymob may take three seconds. Streams are
+#: ended at once. Less than `indexer.daemon.SHUTDOWN_LIMIT_S`, which bounds the whole.
+SHUTDOWN_TIMEOUT_S: Final = 4
 
 # Webhooks that come in.
-#: Of Helius and QuickNode, a body, as it comes and as it is unpacked.
-WEBHOOK_BYTES_MAX: Final = 8 * 1024 * 1024
+#: Of Helius and QuickNode, a body, as it comes and as it is unpacked. A libSQL server stores no
+#: row of more than 5,000,000 bytes.
+WEBHOOK_BYTES_MAX: Final = 4 * 1024 * 1024
 #: Of Paymob, a callback.
 CALLBACK_BYTES_MAX: Final = 64 * 1024
 #: All bodies that are being received at one moment at one door.

@@ -153,9 +153,7 @@ async def _of_store(context: Context) -> list[Metric]:
             "Payments that a person must look at.",
             {(): await payments.in_review_count(database)},
         ),
-        _counter(
-            "axiom_events_total", "Events that were published.", await events.last_seq(database)
-        ),
+        _counter("axiom_events_total", "Events that were published.", await events.count(database)),
         *await _frontier(context, now),
         *await _gaps(context),
         _gauge(

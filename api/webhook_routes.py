@@ -5,7 +5,12 @@ from typing import Any, Final
 from api import endpoint_routes, webhook_events, webhooks
 from api.auth import PUBLIC, needs
 from api.calls import Answer, Call, Parameter, Proof
-from api.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, WEBHOOK_TOLERANCE_S
+from api.limits import (
+    PAGE_SIZE_DEFAULT,
+    PAGE_SIZE_MAX,
+    WEBHOOK_BYTES_MAX,
+    WEBHOOK_TOLERANCE_S,
+)
 from api.rates import Limit
 from api.webhook_schema import (
     EXAMPLE_EVENT_ID,
@@ -42,7 +47,8 @@ _DOORS: Final = (
         summary="For Helius: transactions that were seen",
         description="Raw and enhanced webhooks. `Authorization` must be the secret, as Helius was "
         "given it for its `authHeader`. Answered once it is stored; only the signatures in it "
-        "are used, and each transaction is fetched from the chain.",
+        "are used, and each transaction is fetched from the chain. A body has at most "
+        f"{WEBHOOK_BYTES_MAX} bytes.",
         body=list[Any] | dict[str, Any],
         proof=Proof.HELIUS,
         answers={200: _RECEIVED},
@@ -57,7 +63,8 @@ _DOORS: Final = (
         handler=webhooks.quicknode,
         summary="For QuickNode: what a stream found",
         description="Signed by `x-qn-nonce`, `x-qn-timestamp` and `x-qn-signature`; the body may "
-        "be compressed with gzip. Otherwise as for Helius.",
+        "be compressed with gzip, and the bound holds for what is unpacked. Otherwise as for "
+        "Helius.",
         parameters=(
             Parameter(
                 name="x-qn-nonce",

@@ -25,6 +25,7 @@ from indexer.references import next_check_at
 from store.database import Database, Parameter, Statement, open_database
 from store.migrate import migrate
 from store.queries import QUERIES
+from store.reference_checks import DUE_MAX
 
 
 COUNT: Final = 100_000
@@ -131,7 +132,7 @@ async def _statements(database: Database) -> list[tuple[str, tuple[Parameter, ..
         ("payment_counts", ()),
         ("payments_in_review_count", ()),
         # It writes, and comes last: afterwards nothing is due later than now.
-        ("reference_checks_hasten", (WATCH_KEY, NOW, NOW - 900_000)),
+        ("reference_checks_hasten", (WATCH_KEY, NOW, NOW - 900_000, DUE_MAX)),
     ]
 
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from indexer.core.books import Books
 from indexer.core.chronicle import differing_log
+from indexer.core.ranges import Slots
 from indexer.core.reckoning import Difference, Said, differing_state, differing_verdicts, expected
 from indexer.core.settle import fold
 from indexer.core.types import Reason, Status
@@ -194,16 +195,14 @@ class Audit:
 
     async def _log(self) -> list[Difference]:
         """The numbers of the event log: none is missing, in the middle or at the end."""
-        found = await audit.log(self._database)
-        missing = [f"{seq + 1}" for seq in found.holes]
-        if found.last_seq != found.given_seq:
-            missing.append(f"{found.last_seq + 1} to {found.given_seq}")
-        if not missing and found.count != found.last_seq:
-            missing.append("1")
         return [
-            Difference(payment_id="", what="event", where=where, chain="an event")
-            for where in missing
+            Difference(payment_id="", what="event", where=_in_a_row(numbers), chain="an event")
+            for numbers in await audit.missing_events(self._database)
         ]
+
+
+def _in_a_row(numbers: Slots) -> str:
+    return f"{numbers.first}" if len(numbers) == 1 else f"{numbers.first} to {numbers.last}"
 
 
 def _opinion(heard: Heard, snapshot: Snapshot, time: int | None) -> _Opinion:

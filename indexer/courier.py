@@ -150,7 +150,8 @@ class Courier:
 
             async def deliver(due: Due) -> None:
                 try:
-                    await self._deliver(due)
+                    with self._share.under_way(self.endpoint.id):
+                        await self._deliver(due)
                 finally:
                     self._under_way.discard(due.id)
                     places.release()

@@ -12,11 +12,14 @@ unless one of them is stopped between the question and the deed; what is done th
 and harms nobody. Only deliveries write the token of their lease (see `guard`).
 
 What is given up to others is not begun any more at once, and given back one beat later: what is
-under way has that long to end.
+under way has that long to end. What cannot be taken back, such as a post, says that it is under
+way, and is waited for a little longer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, NoReturn, Protocol
 
 import structlog
@@ -39,6 +42,9 @@ RETRY_S: Final = 0.3
 LEASE_S: Final = 6.0
 #: Seconds after its last beat that got through in which an indexer takes its work for its own.
 HELD_S: Final = 5.0
+#: Seconds for which something is not given back to others because of what is under way: no longer
+#: than they would wait for an indexer that died.
+ENDING_S: Final = LEASE_S
 
 
 #: Seconds between two looks whether something is ours.
@@ -66,6 +72,9 @@ class Share(Protocol):
     def guard(self, name: str) -> Sequence[Statement]:
         """What refuses a batch when that work is not ours any more. Empty: nobody can take it."""
 
+    def under_way(self, name: str) -> AbstractContextManager[None]:
+        """While it lasts, that work is not given back, for a while."""
+
 
 class Everything:
     """The share of the only one there is."""
@@ -83,6 +92,10 @@ class Everything:
     def guard(self, name: str) -> Sequence[Statement]:  # noqa: ARG002 - whatever it is
         """Nothing: there is nobody else."""
         return ()
+
+    def under_way(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - whatever it is
+        """Nothing: there is nobody to give it to."""
+        return nullcontext()
 
 
 class _Sign:
@@ -124,7 +137,9 @@ class Tenure:
         self._clock = clock
         self._here = here
         self._mine: dict[str, Lease] = {}
-        self._leaving: frozenset[str] = frozenset()
+        self._leaving: dict[str, float] = {}  # since when, by the loop's clock
+        self._under_way = Counter[str]()
+        self._needless: Sequence[str] = ()
         self._take: tuple[str, ...] = ()
         self._until = 0.0  # by the loop's clock
         self._looked_at: float | None = None
@@ -161,6 +176,16 @@ class Tenure:
         # Of what was never ours, or is not any more, nothing is to be written.
         lost = Lease(name=unit_of(name), holder=self._instance.id, token=0)
         return (leases.guard(lease or lost),)
+
+    @contextmanager
+    def under_way(self, name: str) -> Iterator[None]:
+        """While it lasts, that work is not given back, for `ENDING_S`."""
+        unit = unit_of(name)
+        self._under_way[unit] += 1
+        try:
+            yield
+        finally:
+            self._under_way[unit] -= 1
 
     def _has(self, unit: str) -> bool:
         is_ours = unit in self._mine and unit not in self._leaving
@@ -204,7 +229,8 @@ class Tenure:
             StoreUnavailable: it may or may not have got through.
         """
         loop, me = asyncio.get_running_loop(), self._instance.id
-        began, given_back = loop.time(), self._leaving
+        began = loop.time()
+        given_back = self._ended(began)
         absent = self._absent()
         batch = [leases.beat(self._instance, int(self._clock()))]
         if given_back:
@@ -213,6 +239,8 @@ class Tenure:
             batch.append(leases.take(self._take, me, absent))
         if absent:
             batch.append(leases.forget(absent))
+        if self._needless:
+            batch += leases.delete(self._needless)
         *_, instances, held = await self._database.write([*batch, *leases.look()])
         board = leases.board(instances, held)
         self._mine = {name: each for name, each in board.leases.items() if each.holder == me}
@@ -222,7 +250,7 @@ class Tenure:
 
     async def leave(self) -> None:
         """The end, in order: others may go on at once. Does without when the store is away."""
-        self._mine, self._leaving = {}, frozenset()
+        self._mine, self._leaving = {}, {}
         try:
             await self._database.write(leases.leave(self._instance.id))
         except StoreUnavailable as error:
@@ -237,17 +265,26 @@ class Tenure:
         division = divide(kinds, holders, present, me=self._instance.id)
         wanted = {unit for units in kinds for unit in units}
         self.others = len(present - {self._instance.id})
-        # What nobody needs any more is taken as well, and given back with the next beat: nobody is
-        # forgotten who has work.
+        # What nobody needs any more is taken as well, given back with the next beat, and deleted
+        # with the one after: nobody is forgotten who has work.
+        needless = {name: who for name, who in holders.items() if name not in wanted}
         known = {*present, leases.NOBODY}
-        stranded = [
-            name for name, who in holders.items() if name not in wanted and who not in known
+        self._take = (*division.take, *(name for name, who in needless.items() if who not in known))
+        self._needless = [name for name, who in needless.items() if who == leases.NOBODY]
+        now = asyncio.get_running_loop().time()
+        leave = {*division.leave, *(self._mine.keys() - wanted)}
+        self._leaving = {unit: self._leaving.get(unit, now) for unit in leave}
+
+    def _ended(self, now: float) -> Collection[str]:
+        """What is left of which nothing is under way, or has been for too long."""
+        return [
+            unit
+            for unit, left_at in self._leaving.items()
+            if not self._under_way[unit] or now - left_at >= ENDING_S
         ]
-        self._take = (*division.take, *stranded)
-        self._leaving = frozenset(division.leave) | (self._mine.keys() - wanted)
 
     def _kept(self) -> frozenset[str]:
-        return frozenset(self._mine) - self._leaving
+        return frozenset(self._mine) - self._leaving.keys()
 
     # -------------------------------------------------------------------------- who is there
 

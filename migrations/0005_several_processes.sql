@@ -26,7 +26,7 @@ CREATE TABLE instances (
 -- what it covers may be done twice without harm. `token` grows whenever the work changes hands;
 -- a write that must not come from one who lost it names the token (see lease_guard).
 CREATE TABLE leases (
-    name   TEXT PRIMARY KEY,             -- of the work
+    name   TEXT PRIMARY KEY,             -- of the work; 'deleted': the tokens of rows that were
     holder TEXT NOT NULL,                -- instances.id; '': it was given back
     token  INTEGER NOT NULL CHECK (token > 0)
 ) STRICT, WITHOUT ROWID;
@@ -124,3 +124,23 @@ CREATE TABLE measures (
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (name, labels, instance)
 ) STRICT, WITHOUT ROWID;
+
+-- What was not tried yet is due whatever a clock says: who writes an event and who sends it may be
+-- machines whose clocks differ. `next_try_at` is 0 until the first try since it was asked for.
+DROP TRIGGER events_are_delivered;
+
+CREATE TRIGGER events_are_delivered
+AFTER INSERT ON events
+BEGIN
+    INSERT INTO webhook_deliveries (
+        endpoint_id, event_seq, payment_id, next_try_at, created_at, asked_at
+    )
+    SELECT id, NEW.seq, NEW.payment_id, 0, NEW.created_at, NEW.created_at
+    FROM webhook_endpoints
+    WHERE state = 'enabled' AND (
+        event_types = '[]'
+        OR EXISTS (SELECT 1 FROM json_each(event_types) WHERE value = NEW.type)
+    );
+END;
+
+UPDATE webhook_deliveries SET next_try_at = 0 WHERE state = 'waiting' AND attempts = 0;

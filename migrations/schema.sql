@@ -178,7 +178,7 @@ BEGIN
     INSERT INTO webhook_deliveries (
         endpoint_id, event_seq, payment_id, next_try_at, created_at, asked_at
     )
-    SELECT id, NEW.seq, NEW.payment_id, NEW.created_at, NEW.created_at, NEW.created_at
+    SELECT id, NEW.seq, NEW.payment_id, 0, NEW.created_at, NEW.created_at
     FROM webhook_endpoints
     WHERE state = 'enabled' AND (
         event_types = '[]'
@@ -265,7 +265,7 @@ CREATE TABLE instances (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE leases (
-    name   TEXT PRIMARY KEY,             -- of the work
+    name   TEXT PRIMARY KEY,             -- of the work; 'deleted': the tokens of rows that were
     holder TEXT NOT NULL,                -- instances.id; '': it was given back
     token  INTEGER NOT NULL CHECK (token > 0)
 ) STRICT, WITHOUT ROWID;

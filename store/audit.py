@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from indexer.core.chronicle import Entry
-from indexer.core.ranges import Slots
+from indexer.core.ranges import Slots, missing
 from store import cards, payments
 from store.cards import CardRecord
 from store.cursors import Frontier
@@ -42,23 +42,6 @@ class Snapshot:
     gaps: Mapping[str, Sequence[Slots]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
-    """The event log as a whole.
-
-    Attributes:
-        count: how many events stand there.
-        last_seq: the highest number among them.
-        given_seq: the highest number that was ever given.
-        holes: numbers after which one is missing; the first `HOLES_MAX`.
-    """
-
-    count: int
-    last_seq: int
-    given_seq: int
-    holes: Sequence[int]
-
-
 async def count(database: Database, since: int, until: int) -> int:
     """How many payments on the chain were created in that time, both ends included."""
     [[(number,)]] = await database.read([Statement(QUERIES["audit_count"], (since, until))])
@@ -85,9 +68,9 @@ async def snapshot(database: Database, ids: Collection[str]) -> Snapshot:
             Statement(QUERIES["audit_gaps"], (names,)),
         ]
     )
-    missing: dict[str, list[Slots]] = defaultdict(list)
+    lacking: dict[str, list[Slots]] = defaultdict(list)
     for key, first, last in gaps:
-        missing[key].append(Slots(first, last))
+        lacking[key].append(Slots(first, last))
     return Snapshot(
         records=payments.assemble(list(ids), answers),
         entries=_entries(events),
@@ -95,7 +78,7 @@ async def snapshot(database: Database, ids: Collection[str]) -> Snapshot:
             key: Frontier(key=key, slot=slot, block_time=block_time, updated_at=updated_at)
             for key, slot, block_time, updated_at in cursors
         },
-        gaps=missing,
+        gaps=lacking,
     )
 
 
@@ -115,14 +98,19 @@ async def card_snapshot(
     return cards.assemble(list(ids), answers), _entries(events)
 
 
-async def log(database: Database) -> Log:
-    """The numbers of the event log, from one moment."""
-    [[(count_, last_seq, given_seq)], holes] = await database.read(
-        [Statement(QUERIES["audit_log"]), Statement(QUERIES["audit_log_holes"], (HOLES_MAX,))]
+async def missing_events(database: Database) -> list[Slots]:
+    """Numbers that were given and that no event has, as ranges; the first `HOLES_MAX` of them.
+
+    Those that a restore has left out are none of them.
+    """
+    holes, left_out = await database.read(
+        [
+            Statement(QUERIES["audit_log_holes"], (HOLES_MAX,)),
+            Statement(QUERIES["audit_log_skipped"]),
+        ]
     )
-    return Log(
-        count=count_, last_seq=last_seq, given_seq=given_seq, holes=[seq for (seq,) in holes]
-    )
+    skipped = [Slots(before + 1, last) for before, last in left_out]
+    return [lost for first, last in holes for lost in missing(Slots(first, last), skipped)]
 
 
 def _entries(events: Rows) -> dict[str, list[Entry]]:

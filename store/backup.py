@@ -7,6 +7,9 @@ receivers, bodies of webhooks. So nobody but its owner may read it.
     take       a database in use    ->  FILE
     examine    FILE                 ->  what is in it, once it is proven to be whole
     restore    FILE                 ->  a database that was not there, or a server with no table
+
+A restored event log goes on from a number that no log of this deployment ever gave: what was lost
+had numbers as well, and clients of streams may come back with one.
 """
 
 import asyncio
@@ -22,7 +25,7 @@ from urllib.parse import quote
 import apsw
 
 from indexer.errors import InvalidInput, SchemaMismatch, StoreBroken, StoreUnavailable
-from store import backup_server, migrate
+from store import backup_server, migrate, numbering
 from store.connection import TABLES, another_ones, connect, wrapped
 from store.database import is_file, path_of
 
@@ -37,6 +40,8 @@ _READ_VERSION: Final = 19
 _WITH_LOG: Final = 2
 _COPY_BYTES: Final = 4 * 1024 * 1024
 _SHOWN_MAX: Final = 5
+#: Of the names of a database's files.
+_ENDS: Final = ("", "-journal", "-wal", "-shm")
 
 #: Is told how much is done, and how much there is.
 Tell = Callable[[int, int], None]
@@ -95,8 +100,17 @@ async def take(
     return contents
 
 
-async def restore(path: Path, url: str, *, token: str | None = None, tell: Tell) -> Contents:
-    """Makes a database of a backup, where there is none.
+async def restore(
+    path: Path, url: str, *, token: str | None = None, now: int, tell: Tell
+) -> Contents:
+    """Makes a database of a backup, where there is none, and returns what is in the backup.
+
+    Args:
+        path: the backup.
+        url: of the database to be, a file or a server.
+        token: what a server is asked with.
+        now: unix seconds, from which all numbers go on; see `store.numbering`.
+        tell: is told how far it is.
 
     Raises:
         InvalidInput: there is a database already.
@@ -107,16 +121,18 @@ async def restore(path: Path, url: str, *, token: str | None = None, tell: Tell)
     contents = await asyncio.to_thread(examine, path)
     if not is_file(url):
         with closing(_opened(path)) as connection:
-            await backup_server.send(connection, url, token, tell)
+            await backup_server.send(connection, url, token, now, tell)
         return contents
     target = path_of(url)
-    for taken in (target, *(target.with_name(f"{target.name}{end}") for end in ("-wal", "-shm"))):
+    # SQLite would play what lies there under such a name into the restored file.
+    for taken in (target.with_name(f"{target.name}{end}") for end in _ENDS):
         if taken.exists():
             problem = f"{taken} exists already: move the old database away, all of its files"
             raise InvalidInput("AXIOM_DATABASE_URL", problem)
     with _draft(target) as draft:
         await asyncio.to_thread(_copy, path, draft, tell)
         contents = await asyncio.to_thread(examine, draft)
+        await asyncio.to_thread(_number, draft, now)
         await asyncio.to_thread(_publish, draft, target, replace=False)
     return contents
 
@@ -269,6 +285,16 @@ def _copy(source: Path, draft: Path, tell: Tell) -> None:
         raise StoreUnavailable(f"cannot copy {source}: {error.strerror}") from error
 
 
+def _number(draft: Path, now: int) -> None:
+    """Lets the numbers of the restored file go on from that time."""
+    try:
+        with closing(apsw.Connection(str(draft))) as copy, copy:
+            for statement in numbering.go_on(now):
+                copy.execute(statement.sql, statement.parameters).fetchall()
+    except apsw.Error as error:
+        raise wrapped(error) from error
+
+
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
     """A file beside the target that its owner alone may read; gone at the end."""
@@ -280,7 +306,7 @@ def _draft(target: Path) -> Iterator[Path]:
     try:
         yield draft
     finally:
-        for end in ("", "-journal", "-wal", "-shm"):
+        for end in _ENDS:
             draft.with_name(f"{draft.name}{end}").unlink(missing_ok=True)
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 import apsw
 
 from indexer.errors import InvalidInput, InvariantError, StoreBroken, StoreError, StoreUnavailable
+from store import numbering
 from store.connection import Rows, Statement, wrapped
 from store.hrana import Steps, Unreadable, WriteRequest, read_answer
 from store.libsql import Server
@@ -186,8 +187,15 @@ def _is_too_large(error: Exception) -> bool:
 # ------------------------------------------------------------------------------------------ writing
 
 
-async def send(backup: apsw.Connection, url: str, token: str | None, tell: Tell) -> None:
+async def send(backup: apsw.Connection, url: str, token: str | None, now: int, tell: Tell) -> None:
     """Fills a server that has no table yet with what is in an examined backup.
+
+    Args:
+        backup: open for reading.
+        url: of the server.
+        token: what it is asked with.
+        now: unix seconds, from which all numbers go on; see `store.numbering`.
+        tell: is told how far it is.
 
     Raises:
         InvalidInput: it has tables.
@@ -195,7 +203,7 @@ async def send(backup: apsw.Connection, url: str, token: str | None, tell: Tell)
     """
     async with Server(url, token) as server:
         await _refuse_what_is_not_empty(server)
-        await _pour(server, backup, tell)
+        await _pour(server, backup, now, tell)
 
 
 async def _refuse_what_is_not_empty(server: Server) -> None:
@@ -208,7 +216,7 @@ async def _refuse_what_is_not_empty(server: Server) -> None:
         )
 
 
-async def _pour(server: Server, backup: apsw.Connection, tell: Tell) -> None:
+async def _pour(server: Server, backup: apsw.Connection, now: int, tell: Tell) -> None:
     schema = [tuple(map(str, row)) for row in backup.execute(_SCHEMA).fetchall()]
     tables = {table.name: table for table in _tables(backup)}
     # Foreign keys hold from the first row on: nobody comes before those that it names.
@@ -226,11 +234,11 @@ async def _pour(server: Server, backup: apsw.Connection, tell: Tell) -> None:
     for kind, _, _, sql in schema:
         if kind == "index":
             await _written(server, [Statement(sql)], timeout_s=_INDEX_TIMEOUT_S)
-    await _written(server, list(_last(backup, schema, tables[_RECORD])))
+    await _written(server, list(_last(backup, schema, tables[_RECORD], now)))
 
 
 def _last(
-    backup: apsw.Connection, schema: Sequence[tuple[str, ...]], record: _Table
+    backup: apsw.Connection, schema: Sequence[tuple[str, ...]], record: _Table, now: int
 ) -> Iterator[Statement]:
     """What makes a database of the tables."""
     numbers = backup.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
@@ -238,6 +246,7 @@ def _last(
     for name, number in numbers:
         values = (str(name), int(str(number)))
         yield Statement("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", values)
+    yield from numbering.go_on(now)
     for kind, name, _, sql in schema:
         if (kind, name) == ("table", _RECORD) or kind == "trigger":
             yield Statement(sql)

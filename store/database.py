@@ -213,6 +213,7 @@ async def _open_server(url: str, token: str | None, replica_urls: Sequence[str])
             batches=writer.batches,
             answers_lost=writer.answers_lost,
             replica_reads=readers.outcomes,
+            replicas_failing=readers.failing,
         )
 
     return Database(writer, readers, figures=figures)

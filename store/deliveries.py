@@ -50,7 +50,7 @@ class Delivery:
         version: of the payment, after the event.
         ordinal: of the event among those of that version.
         attempts: since it was last asked for.
-        next_try_at: unix seconds; of one that waits.
+        next_try_at: unix seconds; of one that waits. Not tried yet: when it was asked for.
         ended_at: unix seconds; None: it waits.
         history: every attempt, oldest first; empty where not asked for.
     """
@@ -115,9 +115,10 @@ class Counts:
 
 
 async def due(database: Database, endpoint_id: str, now: int, limit: int) -> list[Due]:
-    """What is to be tried now at one receiver, oldest first.
+    """What is to be tried now at one receiver: what was not tried yet, then what failed.
 
-    Never one whose payment has an earlier one waiting there: events of a payment go out in order.
+    Whatever clock the writer of the event had: what was not tried yet is due at once. Never one
+    whose payment has an earlier one waiting there: events of a payment go out in order.
     """
     statement = Statement(QUERIES["webhook_deliveries_due"], (endpoint_id, now, limit))
     [found] = await database.read([statement])
@@ -127,7 +128,7 @@ async def due(database: Database, endpoint_id: str, now: int, limit: int) -> lis
 async def due_at(database: Database, endpoint_ids: Collection[str]) -> dict[str, int]:
     """When the next one is to be tried at each of these receivers, unix seconds, by its id.
 
-    Those at which none waits are left out.
+    0: at once, because it was not tried yet. Those at which none waits are left out.
     """
     statement = Statement(QUERIES["webhook_deliveries_next"], (json_text(sorted(endpoint_ids)),))
     [found] = await database.read([statement])

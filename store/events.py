@@ -13,7 +13,8 @@ class StoredEvent:
     """One line of the log.
 
     Attributes:
-        seq: 1, 2, 3 … over all payments; the resume point of every reader.
+        seq: ascending over all payments, with a leap at a restore; the resume point of every
+            reader.
         created_at: unix seconds.
         data: JSON text.
     """
@@ -67,3 +68,9 @@ async def last_seq(database: Database, *, payment_id: str | None = None) -> int:
     """The number of the last event, of one payment or of all; 0 when there is none."""
     [[(seq,)]] = await database.read([last_seq_statement(payment_id)])
     return int(seq)
+
+
+async def count(database: Database) -> int:
+    """How many events there are."""
+    [[(number,)]] = await database.read([Statement(QUERIES["event_count"])])
+    return int(number)

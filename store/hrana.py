@@ -231,12 +231,14 @@ class ReadAnswer:
     """What a batch of reads came to.
 
     Attributes:
-        rows: of each statement.
+        rows: of each statement; empty where there is an error.
+        error: the first thing that failed.
         index: the replication index that they were read at; None: the server names none.
-        baton: of the stream, if it stays open.
+        baton: of the stream, if it stays open and no transaction is open in it.
     """
 
     rows: list[Rows]
+    error: StoreError | InvariantError | None
     index: int | None
     baton: str | None
 
@@ -270,19 +272,29 @@ class ReadRequest:
             InvariantError: a statement is wrong.
         """
         answer = self.answer(raw)
+        if answer.error is not None:
+            raise answer.error
         return answer.rows, answer.index
 
-    def answer(self, raw: bytes) -> "ReadAnswer":
-        """The same, and the stream to go on with; raises as `outcome`."""
+    def answer(self, raw: bytes) -> ReadAnswer:
+        """The same, and the stream to go on with, also where a statement failed.
+
+        Raises:
+            Unreadable: this is no answer to the request.
+            StoreError, InvariantError: the request as a whole was refused.
+        """
         answer = read_answer(raw, len(self._steps))
-        for error in answer.errors:
-            if error is not None:
-                raise error
-        rows = [answer.results[number] for number in self._wanted]
+        error = next((each for each in answer.errors if each is not None), None)
+        rows = [answer.results[number] for number in self._wanted] if error is None else []
         if None in rows:
             raise Unreadable("a statement has neither rows nor an error")
-        found = [each for each in rows if each is not None]
-        return ReadAnswer(rows=found, index=answer.index, baton=answer.baton)
+        has_ended = answer.results[-1] is not None
+        return ReadAnswer(
+            rows=[each for each in rows if each is not None],
+            error=error,
+            index=answer.index,
+            baton=answer.baton if has_ended else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,9 +109,7 @@ async def create(
     except Conflict as error:
         raise InvalidInput("name", f"there is a key named {name!r} already") from error
     if not made:
-        raise InvalidInput(
-            "watch", f"no reserved watch key named {watch!r} is in use; see `axiompay watch list`"
-        )
+        raise _no_watch_key(watch)
     return ApiKey(
         id=id,
         name=name,
@@ -121,6 +119,12 @@ async def create(
         expires_at=expires_at,
         rate=rate,
         watch_key=made[0][0],
+    )
+
+
+def _no_watch_key(name: str | None) -> InvalidInput:
+    return InvalidInput(
+        "watch", f"no reserved watch key named {name!r} is in use; see `axiompay watch list`"
     )
 
 
@@ -157,6 +161,34 @@ async def revoke(database: Database, name_or_id: str, now: int) -> bool:
     """Revokes a key; False when there is no valid one of that name or id."""
     [found] = await database.write([Statement(QUERIES["api_key_revoke"], (name_or_id, now))])
     return bool(found)
+
+
+async def assign(database: Database, name_or_id: str, watch: str | None) -> str | None:
+    """Has the payments that a key makes from now on carry another watch key; returns that one.
+
+    Args:
+        database: where.
+        name_or_id: of the key.
+        watch: name of a reserved watch key; None: they carry shared ones, and None is returned.
+
+    Raises:
+        InvalidInput: there is no such key that is not revoked; no reserved watch key of that name
+            is in use.
+    """
+    moved, there = await database.write(
+        [
+            Statement(QUERIES["api_key_assign"], (name_or_id, watch)),
+            Statement(QUERIES["api_key_valid"], (name_or_id,)),
+        ]
+    )
+    if not there:
+        raise InvalidInput(
+            "name", f"there is no valid key {name_or_id!r}; see `axiompay keys list`"
+        )
+    if not moved:
+        raise _no_watch_key(watch)
+    found: str | None = moved[0][0]
+    return found
 
 
 def _api_key(

@@ -18,6 +18,8 @@ from store.rows import json_text
 
 #: Holder of what was given back.
 NOBODY: Final = ""
+#: No unit: its row keeps the highest token of all that were deleted.
+DELETED: Final = "deleted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,17 @@ def give_back(names: Collection[str], holder: str) -> Statement:
     return Statement(QUERIES["leases_give_back"], (json_text(sorted(names)), holder))
 
 
+def delete(names: Collection[str]) -> list[Statement]:
+    """Deletes units that are no work any more, where nobody does them.
+
+    Whoever takes one after all, such as who has not heard of its end yet, gets a higher token than
+    it ever had.
+    """
+    values = (json_text(sorted(names)),)
+    statements = ("leases_delete_mark", "leases_delete")
+    return [Statement(QUERIES[each], values) for each in statements]
+
+
 def leave(holder: str) -> list[Statement]:
     """The end of an indexer, in order: it has no work any more, and is not there."""
     return [
@@ -129,7 +142,9 @@ def board(instances: Rows, leases: Rows) -> Board:
     return Board(
         instances={row[0]: _instance(*row) for row in instances},
         leases={
-            name: Lease(name=name, holder=holder, token=token) for name, holder, token in leases
+            name: Lease(name=name, holder=holder, token=token)
+            for name, holder, token in leases
+            if name != DELETED
         },
     )
 

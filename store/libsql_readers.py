@@ -122,6 +122,11 @@ class LibsqlReaders:
         }
 
     @property
+    def failing(self) -> list[str]:
+        """The replicas that failed when they were asked last: others are read in their place."""
+        return [replica.server.name for replica in self._replicas if replica.has_failed]
+
+    @property
     def primary_away(self) -> bool:
         """Whether the primary did not answer a moment ago."""
         return self._loop.time() < self._away_until
@@ -195,6 +200,9 @@ class LibsqlReaders:
                 pause_s *= 2
         finally:
             replica.under_way -= 1
+        # Perhaps only its streams are. When its primary is restarted, a replica makes its database
+        # anew, and they see the old one for ever, without an error.
+        self._streams[replica.server].forget()
         raise StoreUnavailable(f"{replica.server.name} is behind the primary")
 
     async def _of(
@@ -214,7 +222,11 @@ class LibsqlReaders:
             return
         if self._next is None:
             self._next = asyncio.create_task(self._ask(self._asking), name="store-revision")
-        await asyncio.shield(self._next)
+        asking = self._next
+        await asyncio.wait({asking})  # who leaves does not end it for the others
+        if asking.cancelled():
+            raise StoreUnavailable("the database is closed")
+        asking.result()
 
     async def _ask(self, before: asyncio.Task[None] | None) -> None:
         if before is not None:

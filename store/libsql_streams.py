@@ -60,6 +60,10 @@ class Streams:
         finally:
             self._places.release()
 
+    def forget(self) -> None:
+        """Keeps none of those that wait; the server ends them by itself."""
+        self._idle.clear()
+
     async def _in_turn(
         self, request: ReadRequest, index: int | None, timeout_s: float
     ) -> tuple[list[Rows], int | None]:
@@ -69,7 +73,7 @@ class Streams:
         except StoreUnavailable as error:
             if not _may_be_of_the_stream(error, baton):
                 raise
-            self._idle.clear()  # a server that starts anew knows none of them
+            self.forget()  # a server that starts anew knows none of them
             answer = await self._ask(request, index, None, timeout_s)
         return answer.rows, answer.index
 
@@ -80,6 +84,8 @@ class Streams:
         answer = request.answer(await self._server.post(body, timeout_s=timeout_s))
         if answer.baton is not None:
             self._idle.append((answer.baton, self._loop.time()))
+        if answer.error is not None:
+            raise answer.error
         return answer
 
     def _taken(self) -> str | None:
@@ -89,7 +95,7 @@ class Streams:
         baton, used_at = self._idle.pop()
         if self._loop.time() - used_at < IDLE_S:
             return baton
-        self._idle.clear()
+        self.forget()
         return None
 
 

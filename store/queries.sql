@@ -405,6 +405,19 @@ SELECT coalesce(max(seq), 0) FROM events;
 -- name: last_seq_of_payment
 SELECT coalesce(max(seq), 0) FROM events WHERE payment_id = ?1;
 
+-- name: event_count
+-- Without reading them all: the last number, less those that restores have left out before it.
+SELECT coalesce(max(seq), 0) - (
+    SELECT coalesce(sum(last - before), 0)
+    FROM (
+        SELECT CAST(substr(name, length('events_skip_after_') + 1) AS INTEGER) AS before,
+            CAST(value AS INTEGER) AS last
+        FROM deployment WHERE name GLOB 'events_skip_after_*'
+    )
+    WHERE before < (SELECT max(seq) FROM events)
+)
+FROM events;
+
 
 -- ---------------------------------------------------------- cursors: up to where a key is complete
 
@@ -563,16 +576,22 @@ UPDATE reference_checks SET due_at = ?2 WHERE payment_id = ?1;
 UPDATE reference_checks SET due_at = ?2 WHERE payment_id = ?1 AND due_at > ?2;
 
 -- name: reference_checks_hasten
--- At once for each open payment whose deadline the watch key's frontier has passed and its own
--- has not: it could expire, if only its own reference were complete as well.
+-- At once for open payments whose deadline the watch key's frontier has passed and their own has
+-- not: they could expire, if only their own references were complete as well. As many as make for
+-- ?4 that are due, the oldest deadlines first: after a long standstill they are a great many, and
+-- a longer queue would not be done sooner. CROSS JOIN: the deadlines lead, not what is due.
 UPDATE reference_checks SET due_at = ?3
-WHERE due_at > ?3 AND payment_id IN (
-    SELECT id FROM payments
-    WHERE status IN ('pending', 'processing') AND watch_key = ?1 AND expires_at < ?2
-      AND NOT (status = 'processing' AND paid IN ('exact', 'over') AND late = 0)
+WHERE payment_id IN (
+    SELECT p.id FROM payments AS p INDEXED BY payments_open
+    CROSS JOIN reference_checks AS c ON c.payment_id = p.id
+    WHERE p.status IN ('pending', 'processing') AND p.watch_key = ?1 AND p.expires_at < ?2
+      AND c.due_at > ?3
+      AND NOT (p.status = 'processing' AND p.paid IN ('exact', 'over') AND p.late = 0)
       AND NOT EXISTS (
-          SELECT 1 FROM cursors WHERE key = payments.reference AND block_time > expires_at
+          SELECT 1 FROM cursors WHERE key = p.reference AND block_time > p.expires_at
       )
+    ORDER BY p.expires_at
+    LIMIT ?4 - (SELECT count(*) FROM (SELECT 1 FROM reference_checks WHERE due_at <= ?3 LIMIT ?4))
 );
 
 -- name: reference_check_end
@@ -787,18 +806,25 @@ WHERE closed_at IS NULL AND key IN (
     SELECT watch_key FROM payments WHERE id IN (SELECT value FROM json_each(?1))
 );
 
--- name: audit_log
--- How many events there are, the last number that stands there, the last that was ever given.
-SELECT count(*), coalesce(max(seq), 0),
-    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)
-FROM events;
-
 -- name: audit_log_holes
--- The first numbers after which one is missing.
-SELECT seq FROM events AS event
-WHERE NOT EXISTS (SELECT 1 FROM events AS next WHERE next.seq = event.seq + 1)
-  AND seq < (SELECT max(seq) FROM events)
-ORDER BY seq LIMIT ?1;
+-- The first numbers up to the last one given that no event has, each with the last in a row.
+WITH given (seq) AS (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events')
+SELECT one.seq + 1 AS first,
+    coalesce(
+        (SELECT min(next.seq) - 1 FROM events AS next WHERE next.seq > one.seq),
+        (SELECT seq FROM given)
+    )
+FROM (SELECT 0 AS seq UNION ALL SELECT seq FROM events) AS one
+WHERE NOT EXISTS (SELECT 1 FROM events AS next WHERE next.seq = one.seq + 1)
+  AND one.seq < (SELECT seq FROM given)
+ORDER BY first
+-- Each restore has left out one range, which is no loss.
+LIMIT ?1 + (SELECT count(*) FROM deployment WHERE name GLOB 'events_skip_after_*');
+
+-- name: audit_log_skipped
+-- Event numbers that restores have left out: from behind the first up to the second.
+SELECT CAST(substr(name, length('events_skip_after_') + 1) AS INTEGER), CAST(value AS INTEGER)
+FROM deployment WHERE name GLOB 'events_skip_after_*';
 
 
 -- ------------------------------------------------- webhook_events: what came in, and its audit trail
@@ -926,7 +952,10 @@ ON CONFLICT (id) DO UPDATE SET beats = beats + 1, seen_at = excluded.seen_at;
 
 -- name: leases_take
 -- Of nobody, or of somebody who is not there: who left no row, or whose number did not change.
-INSERT INTO leases (name, holder, token) SELECT value, ?2, 1 FROM json_each(?1) WHERE true
+-- A token never goes back, also where the unit had a row that was deleted.
+INSERT INTO leases (name, holder, token)
+SELECT value, ?2, 1 + coalesce((SELECT token FROM leases WHERE name = 'deleted'), 0)
+FROM json_each(?1) WHERE true
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = token + 1
 WHERE NOT EXISTS (SELECT 1 FROM instances WHERE id = leases.holder)
    OR EXISTS (
@@ -941,6 +970,19 @@ WHERE holder = ?2 AND name IN (SELECT value FROM json_each(?1));
 -- name: leases_give_back_all
 UPDATE leases SET holder = '', token = token + 1 WHERE holder = ?;
 
+-- name: leases_delete_mark
+-- The highest token of all rows that were ever deleted, these among them.
+INSERT INTO leases (name, holder, token)
+SELECT 'deleted', '', highest FROM (
+    SELECT max(token) AS highest FROM leases
+    WHERE holder = '' AND name IN (SELECT value FROM json_each(?1))
+) WHERE highest IS NOT NULL
+ON CONFLICT (name) DO UPDATE SET token = max(token, excluded.token);
+
+-- name: leases_delete
+DELETE FROM leases
+WHERE holder = '' AND name <> 'deleted' AND name IN (SELECT value FROM json_each(?1));
+
 -- name: instance_leave
 DELETE FROM instances WHERE id = ?;
 
@@ -953,8 +995,10 @@ WHERE NOT EXISTS (SELECT 1 FROM leases WHERE holder = instances.id)
   );
 
 -- name: lease_guard
--- Refuses the batch, as `payment_unchanged` does, when the work has changed hands.
-UPDATE leases SET token = NULL WHERE name = ?1 AND (holder <> ?2 OR token <> ?3);
+-- Refuses the batch, as `payment_unchanged` does, when the work has changed hands, or is none any
+-- more: a token cannot be NULL.
+INSERT INTO leases (name, holder, token) SELECT ?1, ?2, NULL
+WHERE NOT EXISTS (SELECT 1 FROM leases WHERE name = ?1 AND holder = ?2 AND token = ?3);
 
 -- name: instances_all
 SELECT id, version, machine, process, started_at, beats, seen_at FROM instances;
@@ -980,7 +1024,10 @@ SELECT max(updated_at) FROM health
 WHERE component = ?1 AND substr(instance, 1, length(?2) + 1) = ?2 || ':';
 
 -- name: health_all
-SELECT component, problem, since, updated_at FROM health ORDER BY component, instance;
+-- And whether the process that said it is still there, as far as the others know.
+SELECT component, problem, since, updated_at, instance,
+    EXISTS (SELECT 1 FROM instances WHERE id = health.instance)
+FROM health ORDER BY component, instance;
 
 -- name: measure_report
 INSERT INTO measures (instance, name, labels, kind, value, updated_at) VALUES (?, ?, ?, ?, ?, ?)
@@ -1022,6 +1069,20 @@ ORDER BY created_at, name;
 -- name: api_key_revoke
 UPDATE api_keys SET revoked_at = ?2 WHERE (id = ?1 OR name = ?1) AND revoked_at IS NULL
 RETURNING id;
+
+-- name: api_key_assign
+-- To the reserved watch key of that name, if it is in use; NULL: to the shared ones.
+UPDATE api_keys SET watch_key = meant.key
+FROM (
+    SELECT key FROM watch_keys WHERE name = ?2 AND purpose = 'reserved' AND retired_at IS NULL
+    UNION ALL
+    SELECT NULL WHERE ?2 IS NULL
+) AS meant
+WHERE (api_keys.id = ?1 OR api_keys.name = ?1) AND revoked_at IS NULL
+RETURNING watch_key;
+
+-- name: api_key_valid
+SELECT id FROM api_keys WHERE (id = ?1 OR name = ?1) AND revoked_at IS NULL;
 
 -- name: idempotency_find
 SELECT fingerprint, status, headers, body, created_at FROM idempotency_keys
@@ -1090,6 +1151,27 @@ SELECT value FROM deployment WHERE name = ?;
 
 -- name: deployment_put
 INSERT INTO deployment (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING;
+
+
+-- ------------------------------------------------ numbering: what a restored database goes on from
+
+-- name: numbering_note
+-- Which numbers of events are left out; before the next statement, which forgets the last one.
+INSERT INTO deployment (name, value)
+SELECT 'events_skip_after_' || seq, ?1
+FROM (SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'events')
+WHERE seq < ?1
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: numbering_go_on
+UPDATE sqlite_sequence SET seq = ?1 WHERE seq < ?1;
+
+-- name: numbering_begin
+-- A table that never had a row has no number yet.
+INSERT INTO sqlite_sequence (name, seq)
+SELECT name, ?1 FROM sqlite_schema
+WHERE type = 'table' AND sql LIKE '%PRIMARY KEY AUTOINCREMENT%'
+  AND name NOT IN (SELECT name FROM sqlite_sequence);
 
 
 -- ------------------------------------------- watch_keys: what stands beside a payment's reference
@@ -1247,7 +1329,8 @@ FROM webhook_endpoints WHERE state = 'enabled' ORDER BY id;
 
 -- name: webhook_deliveries_due
 -- What one receiver is to be sent now. An event waits as long as an earlier one of its payment
--- does: `event_seq`, not `id`, is the order, because deliveries may be made up for later.
+-- does: `event_seq`, not `id`, is the order, because deliveries may be made up for later. What was
+-- not tried yet is due at 0, whatever clock its writer had.
 SELECT delivery.id, delivery.attempts,
     (SELECT count(*) FROM webhook_attempts WHERE delivery_id = delivery.id),
     coalesce(event.created_at, delivery.created_at), delivery.event_seq, delivery.payment_id,
@@ -1306,7 +1389,7 @@ WHERE endpoint_id = ?1 AND state = 'waiting' AND asked_at < ?2;
 
 -- name: webhook_delivery_redeliver
 UPDATE webhook_deliveries
-SET state = 'waiting', attempts = 0, next_try_at = ?2, asked_at = ?2, ended_at = NULL
+SET state = 'waiting', attempts = 0, next_try_at = 0, asked_at = ?2, ended_at = NULL
 WHERE id = ?1
   AND (SELECT state FROM webhook_endpoints WHERE id = webhook_deliveries.endpoint_id) = 'enabled'
 RETURNING id;
@@ -1316,7 +1399,7 @@ RETURNING id;
 INSERT INTO webhook_deliveries (
     endpoint_id, event_seq, payment_id, next_try_at, created_at, asked_at
 )
-SELECT endpoint.id, event.seq, event.payment_id, ?3, ?3, ?3
+SELECT endpoint.id, event.seq, event.payment_id, 0, ?3, ?3
 FROM webhook_endpoints AS endpoint JOIN events AS event INDEXED BY events_by_age
 WHERE endpoint.id = ?1 AND endpoint.state = 'enabled' AND event.created_at >= ?2 AND (
     endpoint.event_types = '[]'
@@ -1328,7 +1411,7 @@ ON CONFLICT (endpoint_id, event_seq) DO NOTHING;
 -- name: webhook_deliveries_revive
 -- Those of events from that time on that were given up or dropped.
 UPDATE webhook_deliveries
-SET state = 'waiting', attempts = 0, next_try_at = ?3, asked_at = ?3, ended_at = NULL
+SET state = 'waiting', attempts = 0, next_try_at = 0, asked_at = ?3, ended_at = NULL
 WHERE endpoint_id = ?1 AND state IN ('failed', 'dropped')
   AND (SELECT created_at FROM events WHERE seq = event_seq) >= ?2
   AND (SELECT state FROM webhook_endpoints WHERE id = ?1) = 'enabled';
@@ -1339,7 +1422,7 @@ WHERE endpoint_id = ?1 AND state = 'waiting' AND events.created_at >= ?2;
 
 -- name: webhook_delivery_test
 INSERT INTO webhook_deliveries (endpoint_id, next_try_at, created_at, asked_at)
-SELECT id, ?2, ?2, ?2 FROM webhook_endpoints WHERE id = ?1 AND state = 'enabled'
+SELECT id, 0, ?2, ?2 FROM webhook_endpoints WHERE id = ?1 AND state = 'enabled'
 RETURNING id;
 
 -- name: webhook_deliveries_prune
@@ -1351,23 +1434,24 @@ WHERE id IN (
 RETURNING id;
 
 -- name: webhook_deliveries_page
--- Newest first. The three differ in the index that leads them; NULL leaves a filter out.
+-- Newest first. The three differ in the index that leads them; NULL leaves a filter out. What was
+-- not tried yet is due since it was asked for.
 SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, version, ordinal, state,
-    attempts, next_try_at, delivery.created_at, ended_at
+    attempts, coalesce(nullif(next_try_at, 0), asked_at), delivery.created_at, ended_at
 FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
 WHERE (?2 IS NULL OR state = ?2) AND (?4 IS NULL OR delivery.id < ?4)
 ORDER BY delivery.id DESC LIMIT ?5;
 
 -- name: webhook_deliveries_page_of_endpoint
 SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, version, ordinal, state,
-    attempts, next_try_at, delivery.created_at, ended_at
+    attempts, coalesce(nullif(next_try_at, 0), asked_at), delivery.created_at, ended_at
 FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
 WHERE endpoint_id = ?1 AND (?2 IS NULL OR state = ?2) AND (?4 IS NULL OR delivery.id < ?4)
 ORDER BY delivery.id DESC LIMIT ?5;
 
 -- name: webhook_deliveries_page_of_payment
 SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, version, ordinal, state,
-    attempts, next_try_at, delivery.created_at, ended_at
+    attempts, coalesce(nullif(next_try_at, 0), asked_at), delivery.created_at, ended_at
 FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
 WHERE delivery.payment_id = ?3 AND (?1 IS NULL OR endpoint_id = ?1)
   AND (?2 IS NULL OR state = ?2) AND (?4 IS NULL OR delivery.id < ?4)
@@ -1375,7 +1459,7 @@ ORDER BY delivery.id DESC LIMIT ?5;
 
 -- name: webhook_delivery_get
 SELECT delivery.id, endpoint_id, event_seq, delivery.payment_id, type, version, ordinal, state,
-    attempts, next_try_at, delivery.created_at, ended_at
+    attempts, coalesce(nullif(next_try_at, 0), asked_at), delivery.created_at, ended_at
 FROM webhook_deliveries AS delivery LEFT JOIN events ON seq = event_seq
 WHERE delivery.id = ?;
 

@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from indexer.core.shares import SHARDS
 from indexer.core.types import Status
 from store.database import Database, Statement
 from store.queries import QUERIES
 from store.rows import json_text
+
+
+#: Checks that are due, up to which others are hastened: more than are made between two sweeps.
+DUE_MAX: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +64,14 @@ def ask(payment_id: str, now: int) -> Statement:
     return Statement(QUERIES["reference_check_ask"], (payment_id, now))
 
 
-def hasten(watch_key: str, block_time: int, now: int) -> Statement:
+def hasten(watch_key: str, block_time: int, now: int, *, limit: int = DUE_MAX) -> Statement:
     """The watch key is complete up to that block time: whose deadline has passed is due now.
 
-    Leaves out those whose own reference is complete beyond the deadline.
+    Leaves out those whose own reference is complete beyond the deadline. The others keep their
+    turn while so many checks are due anyway, and are hastened later.
     """
-    return Statement(QUERIES["reference_checks_hasten"], (watch_key, block_time, now))
+    values = (watch_key, block_time, now, limit)
+    return Statement(QUERIES["reference_checks_hasten"], values)
 
 
 def end(payment_id: str) -> Statement:

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Final
 
-from indexer.cli.command import Command, CommandFailed, Commands, bounds_of
+from indexer.cli.command import Command, CommandFailed, Commands, bounds_of, clock
 from indexer.cli.output import print_fields, print_json, say
 from indexer.cli.progress import Tell, progress
 from indexer.core.events import format_time
@@ -32,7 +32,8 @@ _RESTORE = """
     Makes a database of a backup, where AXIOM_DATABASE_URL names none: a file that does not exist,
     or a libSQL server with an empty data folder. Stop every process before. The backup is examined
     first, and refused when it is damaged, of a newer release, or of another cluster than
-    AXIOM_RPC_URLS serve.
+    AXIOM_RPC_URLS serve. Events are numbered from a number on that no lost log has given, so that
+    streams go on where they were.
 
     Afterwards: the replicas of a libSQL server must start with emptied data folders. `axiompay
     migrate`, if the backup is of an older release. Then start: what was paid since the backup is
@@ -83,6 +84,7 @@ async def _restore(arguments: Namespace, settings: Settings) -> int:
             arguments.file,
             settings.database_url,
             token=settings.database_token,
+            now=int(clock()),
             tell=_counted(tell),
         )
     _show(contents, as_json=arguments.json)

@@ -41,6 +41,15 @@ _LIST = """
     example:
       axiompay keys list
 """
+_ASSIGN = """
+    Has the payments that a key makes from now on carry a reserved watch key, or shared ones again.
+    Each process of the API knows of it within two seconds. What was made before keeps its watch
+    key, which is watched as long as money for it may count.
+
+    examples:
+      axiompay keys assign shop --watch shop      see axiompay watch add shop --reserved
+      axiompay keys assign shop --shared
+"""
 _REVOKE = """
     Ends a key, by its name or its id, for ever. Every process of the API refuses it within two
     seconds, and ends the streams that were opened with it within five.
@@ -51,7 +60,7 @@ _REVOKE = """
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the three commands."""
+    """Adds the four commands."""
     create = commands.add("create", Command(_create), "make a key and print it", _CREATE)
     create.add_argument("name", metavar="NAME", help="whose key it is; each name once")
     create.add_argument(
@@ -79,6 +88,11 @@ def add_to(commands: Commands) -> None:
         help="the reserved watch key that its payments carry (default: a shared one)",
     )
     commands.add("list", Command(_list), "list the keys", _LIST, as_json=True)
+    assign = commands.add("assign", Command(_assign), "give a key another watch key", _ASSIGN)
+    assign.add_argument("name", metavar="NAME", help="the key's name or id")
+    whose = assign.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--watch", metavar="WATCH_KEY", help="the name of a reserved watch key")
+    whose.add_argument("--shared", action="store_true", help="shared ones, as for all others")
     revoke = commands.add("revoke", Command(_revoke), "end a key", _REVOKE)
     revoke.add_argument("name", metavar="NAME", help="the key's name or id")
 
@@ -124,6 +138,12 @@ async def _list(arguments: Namespace, settings: Settings) -> int:
         shown = [_shown(key) for key in found]
         heads = ("id", "name", "scopes", "rate", "created_at", "expires_at", "revoked_at")
         print_table(heads, [[_cell(row[head]) for head in heads] for row in shown])
+    return 0
+
+
+async def _assign(arguments: Namespace, settings: Settings) -> int:
+    async with database_of(settings) as database:
+        await keys.assign(database, arguments.name, arguments.watch)
     return 0
 
 

@@ -32,7 +32,8 @@ _TEXT = """
 
     Payments that are there already are passed over. If one line cannot be used, the numbers of all
     such lines are told and nothing is changed, unless --skip-bad is given. A webhook's body has no
-    order_id and no metadata, and so has the payment then.
+    order_id and no metadata, and so has the payment then, unless another line tells them. None
+    tells how long after its end late money settles by itself: that is as it is configured now.
 
     examples:
       axiompay payments restore kept.jsonl
@@ -98,7 +99,8 @@ async def _restore(arguments: Namespace, settings: Settings) -> int:
                 continue
             there += known.is_there
             if not known.is_there:
-                lost[payment.terms.id] = payment
+                earlier = lost.get(payment.terms.id, payment)
+                lost[payment.terms.id] = max(earlier, payment, key=_told)
                 references[payment.terms.reference] = payment.terms.id
         for sentence in bad[:_LINES_SHOWN_MAX]:
             say(sentence)
@@ -115,10 +117,18 @@ def _refuse_contradiction(
     terms = payment.terms
     if stored is not None:
         raise InvalidInput(terms.id, stored)
-    if (other := lost.get(terms.id)) is not None and other.terms != terms:
+    other = lost.get(terms.id)
+    # A webhook's body has no URL, and so no watch key.
+    if other is not None and replace(other.terms, watch_key=terms.watch_key) != terms:
         raise InvalidInput(terms.id, "an earlier line tells it otherwise")
     if references.get(terms.reference, terms.id) != terms.id:
         raise InvalidInput(terms.id, "an earlier line has its reference")
+
+
+def _told(payment: Payment) -> tuple[bool, bool, int]:
+    """How much a line tells of its payment; of two the one that tells more is taken."""
+    terms = payment.terms
+    return terms.watch_key is not None, payment.order_id is not None, len(payment.metadata)
 
 
 async def read(text: str, policy: Policy, accounts: Accounts, *, now: int) -> Payment:

@@ -19,6 +19,7 @@ from store import (
 from store.cursors import Frontier
 from store.database import Statement
 from store.dead_letters import DeadLetter
+from store.figures import Figures
 from store.gaps import GapReason
 from store.watch_keys import Purpose
 from store.webhook_events import Outcome
@@ -251,6 +252,15 @@ async def test_what_stands_beside_the_chain_only_degrades(api: Api, part: str) -
     await well(api, health.report(part, "does not work", NOW))
 
     assert await reasons(api) == (200, "degraded", [(part, "does not work")])
+
+
+async def test_replicas_that_fail_only_degrade(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await well(api)
+    failing = Figures(replicas_failing=["one:8080", "two:8080"])
+    monkeypatch.setattr(api.database, "_figures", lambda: failing)
+
+    problem = "one:8080, two:8080: no answer that is new enough; others are read instead"
+    assert await reasons(api) == (200, "degraded", [("replicas", problem)])
 
 
 async def test_a_part_that_nobody_named_is_not_done_without(api: Api) -> None:

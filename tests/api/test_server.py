@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from api import connection
+from api import connection, server
 from api.connection import Terms
+from api.limits import SHUTDOWN_TIMEOUT_S
 from api.server import _config, _Server, serve
 from api.sockets import listen
+from indexer.daemon import SHUTDOWN_LIMIT_S
 from tests.api.running import Api, running
 
 
@@ -39,7 +41,42 @@ async def test_it_serves_until_it_is_stopped(api: Api) -> None:
         pass  # the port is free again
 
 
-async def test_a_request_that_never_ends_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+async def test_a_request_under_way_is_answered_when_the_server_goes_down(tmp_path: Path) -> None:
+    """A stream is not waited for: it ends while the request is still under way."""
+    async with running(tmp_path) as api, asyncio.timeout(30):
+        payment = await api.create("first")
+        stream = await api.session.get(f"/api/sse/payments/{payment['id']}")
+        await stream.content.readline()
+        api.chain.asked.clear()
+        api.chain.gate = asyncio.Event()
+        asked = asyncio.create_task(api.create("second"))
+        while not api.chain.asked:
+            await asyncio.sleep(0.005)
+
+        api.stop.set()
+        await stream.read()
+        assert not asked.done()
+        assert not api.served.done()
+
+        api.chain.gate.set()
+        assert (await asked)["status"] == "pending"
+        await api.served
+
+
+async def test_who_is_being_answered_has_longer_than_an_order_at_paymob_takes(api: Api) -> None:
+    context = api.app.state.context
+    terms = Terms(connections_max=9, safe_headers=(), requests=context.requests)
+
+    config = _config(api.app, terms)
+
+    assert config.timeout_graceful_shutdown == SHUTDOWN_TIMEOUT_S
+    assert 3 < SHUTDOWN_TIMEOUT_S < SHUTDOWN_LIMIT_S
+
+
+async def test_a_request_that_never_ends_does_not_hold_up_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SHUTDOWN_TIMEOUT_S", 1)
     async with running(tmp_path) as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(

@@ -6,6 +6,7 @@ import shlex
 import pytest
 import yaml
 
+from api.limits import SHUTDOWN_TIMEOUT_S
 from indexer import daemon
 from indexer.cli.doctor_database import WRITERS_MAX
 from tests.deploy.commands import no_settings, refusal
@@ -93,3 +94,5 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert WRITERS_MAX == 8
     assert "within five seconds and exits" in TEXT
     assert daemon.SHUTDOWN_LIMIT_S == 5.0
+    assert "takes the API longer than four seconds" in " ".join(TEXT.split())
+    assert SHUTDOWN_TIMEOUT_S == 4

@@ -97,6 +97,20 @@ async def test_an_event_is_sent_signed_and_noted(database: Database, clock: Cloc
     )
 
 
+async def test_an_event_is_sent_at_once_by_a_machine_whose_clock_is_an_hour_slow(
+    database: Database, clock: Clock
+) -> None:
+    id_ = await register(database)
+    await tell(database, 1, count=2, at=NOW + 3_600)
+    script = Script(OK, OK)
+    async with running(await courier_of(database, id_, script, clock)):
+        found = await ended(database, 2)
+
+    assert [each.state for each in found] == [DELIVERED] * 2
+    assert {each.json["timestamp"] for each in script.sent} == {"2026-11-22T21:00:00Z"}
+    assert [each.json["type"] for each in script.sent] == ["payment.created", "payment.detected"]
+
+
 async def test_a_test_is_sent_as_one(database: Database, clock: Clock) -> None:
     id_ = await register(database)
     [[(number,)]] = await database.write([deliveries.test(id_, NOW)])

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,49 @@ async def test_what_is_left_is_not_begun_any_more_and_given_back_one_beat_later(
     await one.beat([])
     held = [each.holder for each in (await leases.read(database)).leases.values()]
     assert held.count("one") == SHARDS // 2
+
+
+async def test_what_is_under_way_is_waited_for_before_its_work_is_given_back(
+    database: Database,
+) -> None:
+    one, two = tenure_of(database, "one"), tenure_of(database, "two")
+    await one.beat([])
+    await one.beat([])
+    await two.beat([])
+    with ExitStack() as stack:
+        for name in map(str, range(100)):  # of every shard
+            stack.enter_context(one.under_way(name))
+        for _ in range(3):
+            await one.beat([])
+            await two.beat([])
+        assert (len(one.shards()), len(two.shards())) == (SHARDS // 2, 0)
+        assert await count_held(database, "one") == SHARDS
+
+    await one.beat([])
+
+    assert await count_held(database, "one") == SHARDS // 2
+
+
+async def test_what_is_under_way_for_long_is_given_back_all_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ENDING_S", 0.3)
+    one, two = tenure_of(database, "one"), tenure_of(database, "two")
+    await one.beat([])
+    await one.beat([])
+    await two.beat([])
+    with ExitStack() as stack:
+        for name in map(str, range(100)):
+            stack.enter_context(one.under_way(name))
+        async with asyncio.timeout(PATIENCE_S):
+            while await count_held(database, "one") > SHARDS // 2:
+                await one.beat([])
+                await asyncio.sleep(0.05)
+
+
+async def count_held(database: Database, holder: str) -> int:
+    board = await leases.read(database)
+    return [each.holder for each in board.leases.values()].count(holder)
 
 
 async def test_whoever_was_stopped_for_long_knows_that_it_may_have_lost_its_work(

@@ -26,6 +26,17 @@ from store.leases import Instance
 from store.migrate import migrate
 
 
+#: The database itself sees to it that no token is given out twice, in whatever order.
+_SEEN = "CREATE TABLE seen (name TEXT PRIMARY KEY, token INTEGER NOT NULL) STRICT"
+_GROWS = """
+CREATE TRIGGER tokens_grow_{event} AFTER {event} ON leases WHEN NEW.name <> 'deleted'
+BEGIN
+    SELECT RAISE(ABORT, 'a token went back') FROM seen
+    WHERE name = NEW.name AND token >= NEW.token;
+    INSERT INTO seen VALUES (NEW.name, NEW.token)
+    ON CONFLICT (name) DO UPDATE SET token = excluded.token;
+END
+"""
 AT_ONCE_MAX = 5
 KEYS = 7
 #: Seconds of trouble, and of quiet after it: two leases, and some beats to divide anew.
@@ -142,6 +153,8 @@ def done_by(tenure: Tenure) -> list[str]:
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     database = await open_database(f"sqlite:///{tmp_path}/axiom.db")
     await migrate(database)
+    triggers = [Statement(_GROWS.format(event=event)) for event in ("INSERT", "UPDATE")]
+    await database.write([Statement(_SEEN), *triggers])
     yield database
     await database.close()
 
@@ -177,6 +190,7 @@ async def test_no_two_do_the_same_and_in_the_end_all_is_done(
         assert max(sizes) - min(sizes) <= 1
     board = await leases.read(database)
     assert board.instances.keys() == world.there.keys()
+    assert board.leases.keys() == wanted
 
     tokens = {name: lease.token for name, lease in board.leases.items()}
     await world.pass_by(2 * LEASE_S)

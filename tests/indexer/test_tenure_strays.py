@@ -13,7 +13,7 @@ from indexer.core.shares import SHARD_UNITS, key_unit
 from indexer.tenure import Tenure
 from indexer.whereabouts import Whereabouts
 from store import leases
-from store.database import Database, open_database
+from store.database import Database, Statement, open_database
 from store.leases import NOBODY, Instance
 from store.migrate import migrate
 from tests.builders import NOW
@@ -65,6 +65,8 @@ async def test_work_of_the_dead_that_nobody_needs_is_nobody_s_and_they_are_forgo
     assert await holders(database) == {key_unit("retired"): NOBODY} | dict.fromkeys(
         SHARD_UNITS, "me"
     )
+    await tenure.beat([])
+    assert await holders(database) == dict.fromkeys(SHARD_UNITS, "me")
     assert (await leases.read(database)).instances.keys() == {"me"}
 
 
@@ -78,6 +80,21 @@ async def test_work_of_the_living_that_nobody_here_knows_stays_theirs(database: 
         await tenure.beat([])
 
     assert (await holders(database))[key_unit("new")] == "other"
+
+
+async def test_a_key_that_is_back_is_taken_with_a_higher_token(database: Database) -> None:
+    tenure = tenure_of(database)
+    for keys in (["k"], ["k"], [], [], []):
+        await tenure.beat(keys)
+    assert key_unit("k") not in await holders(database)
+    [[before]] = (await database.read([Statement("SELECT max(token) FROM leases")]))[0]
+
+    for _ in range(2):
+        await tenure.beat(["k"])
+
+    assert tenure.does_key("k")
+    lease = (await leases.read(database)).leases[key_unit("k")]
+    assert (lease.holder, lease.token > before) == ("me", True)
 
 
 async def test_who_goes_on_although_its_process_cannot_be_seen_keeps_its_work(

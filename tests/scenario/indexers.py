@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -24,11 +25,12 @@ from store.database import Database, Statement
 from store.deliveries import Delivery, DeliveryState
 from store.watch_keys import Purpose
 from tests.scenario.deployment import SIGNING_KEY, Deployment
-from tests.scenario.serving import AXIOMPAY, settings
+from tests.scenario.serving import settings
 from tests.servers.receiver import Post, Receiver
 from tests.store.sending import register
 
 
+ROOT = Path(__file__).resolve().parents[2]
 #: The longest that any of this waits for one thing, on a machine that is busy with others.
 LIMIT_S = 60.0
 
@@ -47,7 +49,7 @@ END
 
 @dataclass
 class Worker:
-    """One `axiompay indexer`.
+    """One `axiompay indexer` (see `indexer_child.py`).
 
     Attributes:
         log: what it says, one JSON object a line.
@@ -100,7 +102,11 @@ async def working(folder: Path, environment: Mapping[str, str]) -> AsyncIterator
     log = folder / f"indexer-{number}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [AXIOMPAY, "indexer"], env=environment, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "tests.scenario.indexer_child"],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     worker = Worker(process, log)
     try:

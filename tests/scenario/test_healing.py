@@ -4,6 +4,7 @@ What was paid since is on the chain: the daemon goes on from the frontier of the
 """
 
 import asyncio
+import json
 import os
 import shutil
 import sys
@@ -77,7 +78,8 @@ class Copies:
         """The copy, beside the one that lost nothing."""
         if self._server is None:
             url = f"sqlite:///{self._folder}/old.db"
-            await backup.restore(self._folder / "copy.db", url, tell=lambda *_: None)
+            now = int(time.time())
+            await backup.restore(self._folder / "copy.db", url, now=now, tell=lambda *_: None)
             yield url
             return
         async with Sqld.running(self._folder / "old") as old:
@@ -142,6 +144,8 @@ async def test_what_was_paid_since_the_copy_is_found_again(
 
         assert await states(old.database) == kept
         assert await times(old.database) == pytest.approx(kept_times, abs=1)
+        audited = json.loads(await axiompay(old.settings, "audit", "--json"))
+        assert (audited["payments"], audited["differences"]) == (5, [])
         assert (await old.record(before)).payment.state.status is Status.SETTLED
         assert (await old.record(never)).payment.state.status is Status.PENDING
 
@@ -169,7 +173,7 @@ async def test_a_payment_that_was_lost_as_a_whole_is_put_back_and_settles(
         assert await payments.get(old.database, lost.terms.id) is None
         await old.start()
         for said in ("1 payments put back, 0 were there", "0 payments put back, 1 were there"):
-            assert said in await restore(kept, old.settings)
+            assert said in await axiompay(old.settings, "payments", "restore", str(kept))
         record = await old.until(lost, Status.SETTLED)
         await old.stop()
 
@@ -183,8 +187,8 @@ async def test_a_payment_that_was_lost_as_a_whole_is_put_back_and_settles(
         assert known.retired_at is not None
 
 
-async def restore(kept: Path, settings: Settings) -> str:
-    """What `axiompay payments restore` says."""
+async def axiompay(settings: Settings, *arguments: str) -> str:
+    """What a command says."""
     environment = {
         "PATH": os.environ["PATH"],
         "AXIOM_DATABASE_URL": settings.database_url,
@@ -192,10 +196,10 @@ async def restore(kept: Path, settings: Settings) -> str:
         "AXIOM_WEBHOOK_SIGNING_KEYS": SIGNING_KEY,
     }
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "indexer", "payments", "restore", str(kept)),
+        *(sys.executable, "-m", "indexer", *arguments),
         env=environment,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     async with asyncio.timeout(60):
         out, _ = await child.communicate()

@@ -1,5 +1,10 @@
 """`./run simulate`: any number of simulated worlds, each with the real daemon in it.
 
+    ./run simulate --seeds 1000                  clusters, payments, and all that goes wrong
+    ./run simulate --seeds 1000 --shops          days of cards and webhooks instead
+    ./run simulate --seeds 50 --backend libsql   on a real libSQL server each, which fails as well
+    ./run simulate --seed 7 --trace              one of them again, with all that happened
+
 Exit codes: 0 every world ended as it should, 1 some did not, 2 wrong usage.
 """
 

@@ -89,9 +89,16 @@ def _with_forks_and_crashes(profile: Profile) -> Profile | None:
 
 
 def _one(
-    name: str, *, where: Callable[..., Any] | str, old: str, new: str, world: Kind = any_world
+    name: str,
+    *,
+    where: Callable[..., Any] | str,
+    old: str,
+    new: str,
+    world: Kind = any_world,
+    shows_in: int = 0,
 ) -> Fault:
-    return Fault(name=name, edits=(Edit(where=where, old=old, new=new),), world=world)
+    edits = (Edit(where=where, old=old, new=new),)
+    return Fault(name=name, edits=edits, world=world, shows_in=shows_in)
 
 
 FAULTS: Final[Sequence[Fault]] = (
@@ -116,6 +123,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "events are written after the state",
+        shows_in=3,
         where=Pipeline.change,
         old="await self._database.write(batch)",
         new="""await self._database.write([s for s in batch if "INTO events" not in s.sql])
@@ -129,6 +137,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "a write that was refused counts as done",
+        shows_in=49,
         where=Pipeline.change,
         old="continue",
         new="return True",
@@ -164,6 +173,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "what is parked does not hold back expiry",
+        shows_in=8,
         where=Expiry.expire_before,
         old="if await dead_letters.holding(self._database):",
         new="if False:",
@@ -179,6 +189,7 @@ FAULTS: Final[Sequence[Fault]] = (
     # ------------------------------------------------ what is taken for true
     _one(
         "the commitment of an answer is believed",
+        shows_in=4,
         where=truth._ask,
         old="if not isinstance(answer, Transaction) or answer.slot <= final_slot:",
         new="if True:",
@@ -213,6 +224,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "one endpoint's list is enough for any quorum",
+        shows_in=54,
         where=history.history,
         old="if complete == rpc.quorum:",
         new="if complete == 1:",
@@ -221,6 +233,7 @@ FAULTS: Final[Sequence[Fault]] = (
     # ------------------------------------------------ what a list is taken for
     _one(
         "the finalized slot is read after paging",
+        shows_in=4,
         where=Surveyor.look,
         old="""        choice = await self._still(choice, wanted, finalized)
 """,
@@ -237,6 +250,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "a node that is behind is believed",
+        shows_in=9,
         where=history._Walk._page,
         old="min_context_slot=self._last_slot",
         new="min_context_slot=None",
@@ -244,6 +258,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "an empty page is the end of the list",
+        shows_in=29,
         where=history._Walk._page_below,
         old="""if not page:
                 break""",
@@ -253,6 +268,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "a short page is the end of the list",
+        shows_in=13,
         where=history._Walk._from_the_top,
         old="is_last = not page or",
         new="is_last = len(page) < PAGE_SIZE or",
@@ -267,6 +283,7 @@ FAULTS: Final[Sequence[Fault]] = (
     # ------------------------------------------------ what it means
     _one(
         "a failed transaction is judged like any other",
+        shows_in=9,
         where=verify.verify,
         old="if transaction.failed:",
         new="if False:",
@@ -292,6 +309,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "a transfer pays every payment of its transaction",
+        shows_in=14,
         where=verify._allocate,
         old="for key in movement.references:",
         new="for key in by_reference:",
@@ -304,12 +322,14 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "late money never settles",
+        shows_in=5,
         where=settle._is_after_grace,
         old="terms.expires_at + terms.grace_s",
         new="terms.expires_at",
     ),
     _one(
         "verdicts are folded in the order of their size",
+        shows_in=4,
         where=settle._Facts.of,
         old="key=lambda v: v.order",
         new="key=lambda v: -v.credit",
@@ -362,6 +382,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "parked letters are never tried again",
+        shows_in=4,
         where=Parked.retry_due,
         old="if not due:",
         new="if True:",
@@ -387,6 +408,7 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "the money that comes after the payment is told as well",
+        shows_in=5,
         where=events._main_type,
         old="case Status.PENDING | Status.PROCESSING | Status.EXPIRED if grew:",
         new="case _ if grew:",

@@ -22,6 +22,7 @@ def _with_lost_answers(profile: Profile) -> Profile | None:
 SERVER_FAULTS: Final[Sequence[Fault]] = (
     Fault(
         name="a write whose answer was lost is sent again blindly",
+        shows_in=21,
         edits=[
             Edit(
                 where=LibsqlWriter._commit,
@@ -44,6 +45,7 @@ SERVER_FAULTS: Final[Sequence[Fault]] = (
     ),
     Fault(
         name="a number that is not there is not taken away",
+        shows_in=9,
         edits=[
             Edit(
                 where=LibsqlWriter._applied,

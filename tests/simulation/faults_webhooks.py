@@ -76,8 +76,17 @@ def _with_new_secrets(trade: Trade) -> Trade:
     return _with_receivers(trade, Habits(rotates_at=15.0), Habits(rotates_at=1.0))
 
 
-def _one(name: str, *, where: Callable[..., Any] | str, old: str, new: str, world: Kind) -> Fault:
-    return Fault(name=name, edits=(Edit(where=where, old=old, new=new),), world=world)
+def _one(
+    name: str,
+    *,
+    where: Callable[..., Any] | str,
+    old: str,
+    new: str,
+    world: Kind,
+    shows_in: int = 0,
+) -> Fault:
+    edits = (Edit(where=where, old=old, new=new),)
+    return Fault(name=name, edits=edits, world=world, shows_in=shows_in)
 
 
 #: Found in worlds with a cluster.
@@ -238,6 +247,7 @@ SHOP_FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "the schedule is forgotten",
+        shows_in=8,
         where=delivery.next_try_at,
         old="DELAYS_S[attempts - 1]",
         new="5",
@@ -245,6 +255,7 @@ SHOP_FAULTS: Final[Sequence[Fault]] = (
     ),
     _one(
         "a receiver that comes and goes uses up its tries",
+        shows_in=108,
         where="webhook_deliveries_hasten",
         old="attempts = max(attempts - 1, 0)",
         new="attempts = attempts",

@@ -49,11 +49,17 @@ class Fault:
         name: what the bug is.
         edits: mostly one; more where the product keeps a rule in several places.
         world: of which kind the worlds must be in which it shows.
+        shows_in: where the search for a seed that shows it begins; any will do, this one is quick.
     """
 
     name: str
     edits: Sequence[Edit]
     world: Kind = any_world
+    shows_in: int = 0
+
+    def seeds(self, count: int) -> Iterator[int]:
+        """The first `count` seeds, each once, beginning with the one that showed it before."""
+        return ((self.shows_in + n) % count for n in range(count))
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """An audit reads payments, events and frontiers of one moment, a few payments at a time."""
 
+import pytest
+
 from indexer.core.payment import Payment
 from indexer.core.ranges import Slots
-from store import audit, cursors, gaps, payments
+from store import audit, cursors, gaps, numbering, payments
 from store.cursors import Frontier
 from store.database import Database, Statement
 from store.gaps import GapReason
@@ -94,11 +96,41 @@ async def test_an_event_that_is_no_json_is_nothing(database: Database) -> None:
     assert found.entries[payment.terms.id][0].data != {"payment": {}}
 
 
-async def test_the_log_knows_what_is_missing_from_it(database: Database) -> None:
-    assert await audit.log(database) == audit.Log(count=0, last_seq=0, given_seq=0, holes=[])
-    await put(database, *(make_payment(n) for n in range(1, 8)))
-    assert await audit.log(database) == audit.Log(count=7, last_seq=7, given_seq=7, holes=[])
+async def test_what_is_missing_from_the_log_is_known(database: Database) -> None:
+    assert await audit.missing_events(database) == []
+    await put(database, *(make_payment(n) for n in range(1, 9)))
+    assert await audit.missing_events(database) == []
     await database.write([Statement("DROP TRIGGER events_stay")])
-    await database.write([Statement("DELETE FROM events WHERE seq IN (1, 3, 4, 6, 7)")])
+    await database.write([Statement("DELETE FROM events WHERE seq IN (1, 3, 4, 6, 8)")])
 
-    assert await audit.log(database) == audit.Log(count=2, last_seq=5, given_seq=7, holes=[2])
+    found = await audit.missing_events(database)
+
+    assert found == [Slots(1, 1), Slots(3, 4), Slots(6, 6), Slots(8, 8)]
+
+
+async def test_numbers_that_restores_have_left_out_are_not_missing(database: Database) -> None:
+    """Restored thrice: once at the beginning, and twice with nothing between."""
+    for now, numbers in ((NOW, (1, 2)), (NOW + 50, ()), (NOW + 100, (3, 4)), (NOW + 200, ())):
+        await database.write(numbering.go_on(now))
+        assert await audit.missing_events(database) == []
+        await put(database, *(make_payment(n) for n in numbers))
+    assert await audit.missing_events(database) == []
+    first, second = (numbering.first_after(NOW + after) + 1 for after in (0, 100))
+    await database.write([Statement("DROP TRIGGER events_stay")])
+    await database.write([Statement("DELETE FROM events WHERE seq IN (?, ?)", (first, second))])
+
+    assert await audit.missing_events(database) == [Slots(first, first), Slots(second, second)]
+
+
+async def test_left_out_numbers_do_not_hide_the_missing_ones_behind_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "HOLES_MAX", 1)
+    for restored in range(4):
+        await database.write(numbering.go_on(NOW + restored))
+        await put(database, make_payment(2 * restored + 1), make_payment(2 * restored + 2))
+    await database.write([Statement("DROP TRIGGER events_stay")])
+    last = numbering.first_after(NOW + 3) + 2
+    await database.write([Statement("DELETE FROM events WHERE seq = ?", (last,))])
+
+    assert await audit.missing_events(database) == [Slots(last, last)]

@@ -16,10 +16,10 @@ import pytest
 from indexer.core.types import EventType
 from indexer.demo.sqld.launcher import Sqld
 from indexer.errors import InvalidInput, SchemaMismatch, StoreBroken, StoreError, StoreUnavailable
-from store import backup, backup_server, deployment, migrate, payments
+from store import audit, backup, backup_server, deployment, events, migrate, numbering, payments
 from store.backup import Contents
 from store.database import Database, Statement, open_database
-from tests.builders import make_event, make_payment, make_verdict
+from tests.builders import NOW, make_event, make_payment, make_verdict
 from tests.servers.disk import Disk
 from tests.store.keeping import create, settled
 
@@ -83,18 +83,52 @@ async def test_a_backup_makes_the_same_database_on_either_backend(
     before = await contents_of(database)
 
     taken = await backup.take(backend_url, tmp_path / "b.db", tell=silent)
-    restored = await backup.restore(tmp_path / "b.db", new_url, tell=silent)
+    restored = await backup.restore(tmp_path / "b.db", new_url, now=NOW, tell=silent)
 
     assert restored == taken
     assert (taken.payments, taken.events, taken.last_seq, taken.cluster) == (5, 10, 10, "g" * 40)
     other = await open_database(new_url)
     await migrate.check(other)
-    assert await contents_of(other) == before
+    assert await contents_of(other) == numbered(before)
     assert await migrate.schema(other) == await migrate.schema(database)
     await settle(other, 6)  # it can be written to, and goes on counting
     [[(last,)]] = await other.read([Statement("SELECT max(seq) FROM events")])
-    assert last == 12
+    assert last == numbering.first_after(NOW) + 2
+    assert await audit.missing_events(other) == []
     await other.close()
+
+
+def numbered(before: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The same rows in a database that was restored at that time."""
+    last = dict(before["sqlite_sequence"])["events"]
+    goes_on_from = numbering.first_after(NOW)
+    note = (f"events_skip_after_{last}", str(goes_on_from))
+    counted = ("events", "gaps", "replays", "webhook_deliveries", "webhook_events")
+    return before | {
+        "deployment": sorted([*before["deployment"], note], key=repr),
+        "sqlite_sequence": [(name, goes_on_from) for name in counted],
+    }
+
+
+async def test_a_second_restore_of_one_copy_begins_above_the_first(
+    database: Database, backend_url: str, tmp_path: Path
+) -> None:
+    """Also one of a copy that was taken between, and one with a clock that is behind."""
+    await settle(database, 1)
+    path, seen = tmp_path / "b.db", [2]
+    await backup.take(backend_url, path, tell=silent)
+    for number, now in enumerate((NOW, NOW + 1, NOW), start=2):
+        url = f"sqlite:///{tmp_path}/{number}.db"
+        await backup.restore(path, url, now=now, tell=silent)
+        other = await open_database(url)
+        await settle(other, number)
+        assert await audit.missing_events(other) == []
+        seen.append(await events.last_seq(other))
+        await other.close()
+        if number == 3:
+            await backup.take(url, path, replace=True, tell=silent)
+
+    assert seen == [2, NOW * 1_000 + 2, NOW * 1_000 + 1_002, NOW * 1_000 + 1_004]
 
 
 async def test_one_that_is_taken_under_load_is_of_one_moment(
@@ -123,7 +157,7 @@ async def test_one_that_is_taken_under_load_is_of_one_moment(
 
     assert taken[0].payments >= 39
     assert taken[0].payments < taken[2].payments < next(numbers), "others wrote meanwhile"
-    await backup.restore(tmp_path / "2.db", new_url, tell=silent)
+    await backup.restore(tmp_path / "2.db", new_url, now=NOW, tell=silent)
     other = await open_database(new_url)
     await refuse_what_is_torn(other, taken[2])
     await other.close()
@@ -198,20 +232,23 @@ async def test_a_database_that_is_there_is_never_restored_over(
     before = await contents_of(database)
 
     with pytest.raises(InvalidInput, match="already"):
-        await backup.restore(tmp_path / "b.db", backend_url, tell=silent)
+        await backup.restore(tmp_path / "b.db", backend_url, now=NOW, tell=silent)
 
     assert await contents_of(database) == before
 
 
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
 async def test_the_log_of_another_database_is_not_taken_for_its_own(
-    database: Database, backend_url: str, tmp_path: Path
+    database: Database, backend_url: str, tmp_path: Path, end: str
 ) -> None:
     """SQLite would play an old log that lies there into the restored file."""
     await backup.take(backend_url, tmp_path / "b.db", tell=silent)
-    (tmp_path / "new.db-wal").write_bytes(b"x" * 100)
+    (tmp_path / f"new.db{end}").write_bytes(b"x" * 100)
 
-    with pytest.raises(InvalidInput, match=r"new\.db-wal exists already"):
-        await backup.restore(tmp_path / "b.db", f"sqlite:///{tmp_path}/new.db", tell=silent)
+    with pytest.raises(InvalidInput, match=rf"new\.db{end} exists already"):
+        await backup.restore(
+            tmp_path / "b.db", f"sqlite:///{tmp_path}/new.db", now=NOW, tell=silent
+        )
 
     assert not (tmp_path / "new.db").exists()
 
@@ -241,7 +278,7 @@ async def test_one_that_is_damaged_or_cut_off_is_refused(
     for name, content in spoiled.items():
         path.write_bytes(content)
         with pytest.raises(StoreBroken, match=r"b\.db"):
-            await backup.restore(path, f"sqlite:///{tmp_path}/new.db", tell=silent)
+            await backup.restore(path, f"sqlite:///{tmp_path}/new.db", now=NOW, tell=silent)
         assert not (tmp_path / "new.db").exists(), name
     with pytest.raises(StoreUnavailable, match="No such file"):
         backup.examine(tmp_path / "another.db")
@@ -362,13 +399,13 @@ async def test_a_restore_that_is_killed_on_a_server_leaves_no_database(
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            await backup.restore(tmp_path / "b.db", server.url, tell=stop)
+            await backup.restore(tmp_path / "b.db", server.url, now=NOW, tell=stop)
 
         other = await open_database(server.url)
         with pytest.raises(SchemaMismatch):
             await migrate.check(other)
         await other.close()
         with pytest.raises(InvalidInput, match="already"):
-            await backup.restore(tmp_path / "b.db", server.url, tell=silent)
+            await backup.restore(tmp_path / "b.db", server.url, now=NOW, tell=silent)
     finally:
         server.kill()

@@ -137,6 +137,42 @@ async def test_what_is_due_has_all_that_is_sent(database: Database) -> None:
     )
 
 
+@pytest.mark.parametrize("apart_s", [-3_600, 3_600])
+async def test_what_was_never_tried_is_due_whatever_clock_its_writer_has(
+    database: Database, apart_s: int
+) -> None:
+    id_, there = await register(database, 1), NOW + apart_s
+    await tell(database, 1, at=NOW)
+    [old] = await due(database, id_)
+    await run(database, deliveries.delivered(old.id, NOW))
+    await tell(database, 2, at=there)
+    await run(database, *webhook_endpoints.disable(id_, "said why", there))
+    await tell(database, 3, at=there)
+    await run(database, webhook_endpoints.enable(id_, there))
+    await run(database, *deliveries.redeliver_since(id_, NOW - 7_200, there))
+    await run(database, deliveries.redeliver(old.id, there), deliveries.test(id_, there))
+
+    assert places(await due(database, id_)) == [(1, 1), (2, 1), (3, 1)]
+    assert len(await due(database, id_)) == 4, "and the test"
+    assert await deliveries.due_at(database, [id_]) == {id_: 0}
+    assert [each.next_try_at for each in await listed(database)] == [there] * 4
+    assert {(await stored(database, n.id)).next_try_at for n in await listed(database)} == {there}
+
+
+async def test_what_failed_waits_its_turn_behind_what_was_not_tried_yet(
+    database: Database,
+) -> None:
+    """And in the order in which it is due."""
+    id_ = await register(database)
+    await tell(database, 1, 2, 3, 4)
+    first, second, third, _ = await due(database, id_)
+    for each, at in ((third, NOW - 2), (first, NOW - 1), (second, NOW + 1)):
+        await run(database, deliveries.again(each.id, at))
+
+    assert places(await due(database, id_)) == [(4, 1), (3, 1), (1, 1)]
+    assert places(await due(database, id_, NOW + 1)) == [(4, 1), (3, 1), (1, 1), (2, 1)]
+
+
 async def test_events_of_a_payment_are_due_one_after_another(database: Database) -> None:
     id_ = await register(database)
     await tell(database, 1, 2, count=3)
@@ -210,13 +246,13 @@ async def test_when_something_is_due_next_does_not_count_what_is_held_back(
     ids = [id_, other, idle]
     assert await deliveries.due_at(database, ids) == {}
     await tell(database, 1, count=2)
-    assert await deliveries.due_at(database, ids) == {id_: NOW, other: NOW}
-    assert await deliveries.due_at(database, [other]) == {other: NOW}
+    assert await deliveries.due_at(database, ids) == {id_: 0, other: 0}
+    assert await deliveries.due_at(database, [other]) == {other: 0}
     [first] = await due(database, id_)
 
     await run(database, deliveries.again(first.id, NOW + 300))
 
-    assert await deliveries.due_at(database, ids) == {id_: NOW + 300, other: NOW}
+    assert await deliveries.due_at(database, ids) == {id_: NOW + 300, other: 0}
 
 
 async def test_a_receiver_that_is_back_is_sent_everything_at_once(database: Database) -> None:

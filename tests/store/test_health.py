@@ -1,6 +1,17 @@
-from store import health
+import pytest
+
+from store import health, leases
 from store.database import Database, Statement
 from store.health import Report
+from store.leases import Instance
+
+
+async def there(database: Database, *names: str) -> None:
+    """Processes of which the others know."""
+    made = [
+        Instance(id=name, version="1", machine="", process=name, started_at=0) for name in names
+    ]
+    await database.write([leases.beat(each, 0) for each in made])
 
 
 async def test_since_moves_only_when_the_problem_changes(database: Database) -> None:
@@ -43,6 +54,68 @@ async def test_of_several_processes_the_worst_that_is_still_said_counts(
     assert await health.all_of(database) == [
         Report(component="rpc", problem="down", since=90, updated_at=100)
     ]
+
+
+@pytest.mark.parametrize("apart_s", [-7_200, -31, 0, 31, 7_200])
+async def test_a_clock_that_is_wrong_hides_no_problem_of_another_process(
+    database: Database, apart_s: int
+) -> None:
+    await there(database, "right", "wrong")
+    await database.write(
+        [
+            health.report("rpc", "down", 10_000, instance="right"),
+            health.report("rpc", None, 10_000 + apart_s, instance="wrong"),
+        ]
+    )
+
+    [found] = await health.all_of(database)
+
+    assert (found.problem, found.since) == ("down", 10_000)
+    assert found.updated_at == max(10_000, 10_000 + apart_s)
+
+
+async def test_who_is_gone_says_nothing_any_more_whatever_its_clock_was(
+    database: Database,
+) -> None:
+    await there(database, "here", "gone")
+    await database.write(
+        [
+            health.report("rpc", None, 100, instance="here"),
+            health.report("rpc", "down", 100 + 3_600, instance="gone"),
+            health.report("sweep", "behind", 100, instance="gone"),
+        ]
+    )
+
+    await database.write(leases.leave("gone"))
+
+    assert await health.all_of(database) == [
+        Report(component="rpc", problem=None, since=100, updated_at=100),
+        Report(component="sweep", problem="behind", since=100, updated_at=100),
+    ]
+
+
+async def test_a_part_that_its_process_does_not_speak_of_any_more_does_not_speak_for_others(
+    database: Database,
+) -> None:
+    await there(database, "one", "two")
+    later = 100 + health.SILENT_S
+    await database.write(
+        [
+            health.report("rpc:1", "down", 100, instance="one"),
+            health.report("rpc:1", None, later, instance="two"),
+            health.report("rpc", None, later, instance="one"),
+        ]
+    )
+    [_, of_part] = await health.all_of(database)
+    assert of_part.problem == "down"
+
+    await database.write([health.report("rpc", None, later + 1, instance="one")])
+
+    [_, of_part] = await health.all_of(database)
+    assert of_part == Report(component="rpc:1", problem=None, since=later, updated_at=later)
+    await database.write(leases.leave("two"))
+    [_, of_part] = await health.all_of(database)
+    assert of_part == Report(component="rpc:1", problem="down", since=100, updated_at=100)
 
 
 async def test_who_is_gone_is_forgotten_by_who_is_there(database: Database) -> None:

@@ -158,6 +158,37 @@ async def test_a_batch_with_the_token_of_now_is_written(database: Database) -> N
     assert found == [[("written",)]]
 
 
+async def test_what_is_no_work_any_more_is_deleted_where_nobody_does_it(database: Database) -> None:
+    for id_ in ("one", "two"):
+        await beat(database, id_)
+    await take(database, "one", "a", "b")
+    await take(database, "two", "c")
+    await database.write([leases.give_back(["a"], "one")])
+
+    await database.write(leases.delete(["a", "b", "unknown"]))
+
+    assert await held(database) == {"b": ("one", 1), "c": ("two", 1)}
+
+
+async def test_a_token_never_goes_back_whatever_was_deleted(database: Database) -> None:
+    for id_ in ("one", "two"):
+        await beat(database, id_)
+    old, tokens = Lease(name="a", holder="one", token=1), []
+    for names in (["a"], ["a", "b"], ["b"], ["a"]):
+        await take(database, "one", *names)
+        tokens.append([token for _, token in (await held(database)).values()])
+        await database.write([leases.give_back(names, "one")])
+        await database.write(leases.delete(names))
+        assert await held(database) == {}
+        with pytest.raises(Conflict):
+            await database.write([leases.guard(old)])
+        await database.write(leases.delete([leases.DELETED]))
+
+    assert tokens == [[1], [3, 3], [5], [7]]
+    await take(database, "two", "a")
+    await database.write([leases.guard(Lease(name="a", holder="two", token=9))])
+
+
 @pytest.mark.parametrize(("holder", "token"), [("two", 1), ("two", 0), ("one", 0)], ids=str)
 async def test_nobody_takes_work_without_a_higher_token(
     database: Database, holder: str, token: int

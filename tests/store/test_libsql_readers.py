@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from indexer.demo.sqld.launcher import Sqld
@@ -104,6 +105,7 @@ async def test_without_the_primary_nothing_is_told_of_the_past(
     sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(libsql_writer, "RESOLVE_S", 0.1)
+    monkeypatch.setattr(libsql_readers, "REPLICA_TIMEOUT_S", 0.3)
     async with opened(sqld.url, *(each.url for each in replicas)) as database:
         await database.write([change(5)])
         assert await value(database) == 5
@@ -133,6 +135,27 @@ async def test_a_restarted_primary_that_counts_anew_is_followed(
             await writing.write([change(n)])
             assert await value(writing) == n
             assert await value(other) == n
+
+
+async def test_a_replica_is_read_again_after_its_primary_was_restarted(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made anew then: streams of before see its old database for ever, and nothing fails."""
+    monkeypatch.setattr(libsql_readers, "RESTING_S", 0.1)
+    monkeypatch.setattr(libsql_readers, "REPLICA_TIMEOUT_S", 0.3)
+    answered = (urlsplit(replicas[0].url).netloc, ReplicaOutcome.ANSWERED)
+    async with opened(sqld.url, replicas[0].url) as database:
+        for n in range(10):
+            await database.write([change(n)])
+            assert await value(database) == n
+        before = database.figures.replica_reads[answered]
+        await asyncio.to_thread(sqld.restart)
+
+        async with asyncio.timeout(30):
+            while database.figures.replica_reads[answered] < before + 3:
+                with suppress(StoreUnavailable):
+                    await database.write([change(7)])
+                assert await value(database) in {7, 9}
 
 
 async def test_a_frozen_primary_does_not_hold_up_reads_for_long(
@@ -312,6 +335,56 @@ async def test_who_leaves_does_not_keep_the_others_from_the_answer(
         assert await asyncio.gather(*tasks[1::2]) == [0] * 10
 
 
+async def test_whoever_waits_when_it_is_closed_is_refused(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld]
+) -> None:
+    async with Meddler(sqld.url) as road, opened(road.url, replicas[0].url) as database:
+        road.meddle(Way.SILENT, times=0)
+        waiting = [asyncio.create_task(value(database)) for _ in range(3)]
+        async with asyncio.timeout(30):
+            while not road.requests:
+                await asyncio.sleep(0.01)
+        await database.close()
+
+        for task in waiting:
+            with pytest.raises(StoreUnavailable, match="closed"):
+                await task
+
+
+async def test_a_replica_whose_streams_stand_still_is_asked_on_others(
+    sqld: Sqld, replicas: tuple[Sqld, Sqld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it had been made anew, and they still saw the database of before."""
+    monkeypatch.setattr(libsql_readers, "RESTING_S", 0.0)
+    monkeypatch.setattr(libsql_readers, "REPLICA_TIMEOUT_S", 0.3)
+    answered = (urlsplit(replicas[0].url).netloc, ReplicaOutcome.ANSWERED)
+    async with opened(sqld.url, replicas[0].url) as database:
+        assert await value(database) == 0
+        stands_still(monkeypatch, readers_of(database)._replicas[0].server)
+        await database.write([change(1)])
+        before = database.figures.replica_reads[answered]
+
+        assert await value(database) == 1  # by the primary
+        assert await value(database) == 1
+
+        after = database.figures.replica_reads[answered]
+        assert after == before + 1
+
+
+def stands_still(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    """What it is asked on a stream that there is, it answers as if nothing had been written."""
+    post = server.post
+
+    async def answer(body: bytes, *, timeout_s: float) -> bytes:
+        found = msgspec.json.decode(await post(body, timeout_s=timeout_s))
+        if msgspec.json.decode(body)["baton"] is not None:
+            *_, revision, _ = found["results"][0]["response"]["result"]["step_results"]
+            revision["rows"] = [[{"type": "integer", "value": "0"}]]
+        return msgspec.json.encode(found)
+
+    monkeypatch.setattr(server, "post", answer)
+
+
 async def test_a_closed_one_refuses(sqld: Sqld, replicas: tuple[Sqld, Sqld]) -> None:
     async with opened(sqld.url, replicas[0].url) as database:
         pass
@@ -331,6 +404,7 @@ async def test_what_came_of_asking_each_replica_is_counted(
         reads = dict(database.figures.replica_reads)
         assert (reads[one, ReplicaOutcome.ANSWERED], reads[two, ReplicaOutcome.ANSWERED]) == (5, 5)
         assert reads[one, ReplicaOutcome.FAILED] == reads[two, ReplicaOutcome.FAILED] == 0
+        assert database.figures.replicas_failing == []
 
         replicas[0].kill()
         for _ in range(10):
@@ -338,11 +412,13 @@ async def test_what_came_of_asking_each_replica_is_counted(
         away = dict(database.figures.replica_reads)
         assert away[one, ReplicaOutcome.FAILED] > 1  # asked again and again
         assert away[two, ReplicaOutcome.ANSWERED] == 15
+        assert database.figures.replicas_failing == [one]
 
         replicas[0].start()
         async with asyncio.timeout(30):
             while database.figures.replica_reads[one, ReplicaOutcome.ANSWERED] <= 5:
                 await value(database)
+        assert database.figures.replicas_failing == []
 
 
 async def test_an_answer_from_the_past_is_counted_and_not_told(

@@ -13,7 +13,7 @@ from indexer.errors import InvariantError, StoreUnavailable
 from store import libsql_streams
 from store.connection import Statement
 from store.database import open_database
-from store.hrana import ReadRequest
+from store.hrana import ReadRequest, Unreadable
 from store.libsql import Lost, NotSent, Refused, Server, TimedOut
 from store.libsql_streams import Streams
 from tests.ports import free_port
@@ -25,21 +25,29 @@ ONE = ReadRequest([Statement("SELECT 1")])
 CHANGES = ReadRequest([Statement("SELECT value FROM kept")])
 
 
+NOTHING: dict[str, Any] = {"cols": [], "rows": []}
+ROW: dict[str, Any] = {"cols": [], "rows": [[{"type": "integer", "value": "1"}]]}
+
+
 @dataclass
 class Keeper:
     """Answers as a server does that keeps streams, and notes what it is asked.
 
     Attributes:
         asked: of each request its baton, and whether it closes its stream.
+        answer_all_with: a status; None: what there is to say.
         known: batons that it takes.
         refusal: what becomes of any other one.
+        steps: what came of each step.
         base_url: which it names for what comes next.
         gate: answers wait for it.
     """
 
     asked: list[tuple[str | None, bool]] = field(default_factory=list)
+    answer_all_with: int | None = None
     known: set[str] = field(default_factory=set)
     refusal: Callable[[], web.Response] = lambda: web.Response(status=400, text="invalid baton")
+    steps: list[dict[str, Any] | None] = field(default_factory=lambda: [NOTHING, ROW, NOTHING])
     base_url: str | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -49,19 +57,22 @@ class Keeper:
         self.asked.append((baton, closes))
         fresh = None if closes else f"stream {len(self.asked)}"
         await self.gate.wait()
+        if self.answer_all_with is not None:
+            return web.Response(status=self.answer_all_with)
         if baton is not None and baton not in self.known:
             return self.refusal()
         self.known.discard(baton or "")
         self.known.add(fresh or "")
         return web.json_response(
-            {"baton": fresh, "base_url": self.base_url, "results": [batch_of_one()]}
+            {"baton": fresh, "base_url": self.base_url, "results": [batch_of(self.steps)]}
         )
 
 
-def batch_of_one() -> dict[str, Any]:
-    nothing: dict[str, Any] = {"cols": [], "rows": []}
-    one = {"cols": [], "rows": [[{"type": "integer", "value": "1"}]]}
-    result = {"step_results": [nothing, one, nothing], "step_errors": [None] * 3}
+def batch_of(steps: list[dict[str, Any] | None]) -> dict[str, Any]:
+    """What is None failed."""
+    wrong = {"message": "no such table: nowhere", "code": "SQLITE_ERROR"}
+    errors = [wrong if each is None else None for each in steps]
+    result = {"step_results": steps, "step_errors": errors}
     return {"type": "ok", "response": {"type": "batch", "result": result}}
 
 
@@ -190,6 +201,53 @@ async def test_who_is_not_there_is_not_asked_again() -> None:
     async with Server(f"http://127.0.0.1:{free_port()}", None) as server:
         with pytest.raises(NotSent):
             await Streams(server).read(ONE, timeout_s=30)
+
+
+@pytest.mark.parametrize(
+    ("steps", "next_baton"),
+    [([NOTHING, None, NOTHING], "stream 1"), ([NOTHING, None, None], None)],
+    ids=["its transaction has ended", "its transaction may be open"],
+)
+async def test_a_stream_on_which_a_statement_failed_is_used_again_where_it_is_sound(
+    steps: list[dict[str, Any] | None], next_baton: str | None
+) -> None:
+    """A server would keep each of them for ten seconds, and has not many."""
+    keeper = Keeper(steps=steps)
+    async with kept(keeper) as streams:
+        with pytest.raises(InvariantError, match="nowhere"):
+            await streams.read(ONE, timeout_s=30)
+        keeper.steps = Keeper().steps
+        await read(streams)
+
+    assert keeper.asked == [(None, False), (next_baton, False)]
+
+
+async def test_what_is_cut_off_is_no_answer_and_its_stream_is_not_used_again() -> None:
+    async def cut_off(request: web.Request) -> web.Response:
+        asked.append(msgspec.json.decode(await request.read())["baton"])
+        return web.Response(text='{"baton": "stream 1", "results": [{"type": "ok", "resp')
+
+    asked: list[str | None] = []
+    async with answering(cut_off) as server:
+        streams = Streams(server)
+        for _ in range(2):
+            with pytest.raises(Unreadable):
+                await streams.read(ONE, timeout_s=30)
+
+    assert asked == [None, None]
+
+
+async def test_a_token_that_is_not_good_any_more_is_told_and_a_new_one_begins_anew() -> None:
+    keeper = Keeper(refusal=lambda: web.Response(status=401, text="expired"))
+    async with kept(keeper) as streams:
+        await read(streams)
+        keeper.answer_all_with = 401
+        with pytest.raises(Refused, match="AXIOM_DATABASE_TOKEN"):
+            await streams.read(ONE, timeout_s=30)
+        keeper.answer_all_with = None
+        await read(streams)
+
+    assert [baton for baton, _ in keeper.asked] == [None, "stream 1", None, None]
 
 
 async def test_a_real_server_that_was_killed_answers_when_it_is_back(sqld: Sqld) -> None:

@@ -12,6 +12,7 @@ from store.database import Database, Statement, open_database
 from store.migrate import Migration
 from tests.builders import NOW, make_event, make_payment
 from tests.store.keeping import create, settled, stored
+from tests.store.sending import due, endpoint_id, register, tell
 
 
 def make(version: int, *statements: str, checksum: str | None = None) -> Migration:
@@ -282,6 +283,25 @@ async def test_the_fifth_stops_the_code_before_it(empty: Database) -> None:
     await migrate.migrate(empty)
     with pytest.raises(SchemaMismatch, match=r"0005_several_processes\.sql, of a newer release"):
         await migrate.check(empty, migrations=known[:4])
+
+
+async def test_the_fifth_makes_due_what_was_never_tried(empty: Database) -> None:
+    """What was tried keeps its turn; what ended stays as it is."""
+    delivery = (
+        "INSERT INTO webhook_deliveries (endpoint_id, state, attempts, next_try_at, created_at,"
+        " asked_at, ended_at) VALUES (?, ?, ?, 7000, 7000, 7000, ?)"
+    )
+    rows = [("waiting", 0, None), ("waiting", 1, None), ("failed", 10, 8), ("dropped", 0, 8)]
+    await migrate.migrate(empty, migrations=migrate.known()[:4])
+    await register(empty)
+    await empty.write([Statement(delivery, (endpoint_id(1), *row)) for row in rows])
+
+    await migrate.migrate(empty)
+
+    [found] = await empty.read([Statement("SELECT next_try_at FROM webhook_deliveries")])
+    assert found == [(0,), (7000,), (7000,), (7000,)]
+    await tell(empty, 1, at=7000)
+    assert [each.event_seq for each in await due(empty, endpoint_id(1), 6999)] == [None, 1]
 
 
 def test_each_file_from_the_fifth_on_says_who_may_run_with_it() -> None:

@@ -17,6 +17,7 @@ STORE = Path(store.__file__ or "").parent
 
 #: Tables that stay small by nature: reading them whole is what their queries are for.
 SMALL = {
+    "sqlite_sequence",
     "instances",
     "leases",
     "replays",
@@ -37,7 +38,7 @@ COUNTS = {
     "charge_counts",
 }
 #: An audit looks at every event once: that is what it is for.
-WHOLE = {"audit_log", "audit_log_holes", "watch_key_take_in"}
+WHOLE = {"audit_log_holes", "watch_key_take_in"}
 #: Read along an index and stop at their limit.
 LIMITED = {"gaps_listing", "gaps_listing_open", "ids_in_review", "card_ids_in_review"}
 

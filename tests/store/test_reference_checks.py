@@ -174,3 +174,33 @@ async def test_what_is_due_already_keeps_its_place(database: Database) -> None:
     await database.write([reference_checks.hasten(WATCH_KEY, DEADLINE + 1, NOW + 1_000)])
 
     assert await due_at(database) == {1: NOW + 10}
+
+
+async def test_so_many_are_due_that_no_more_are_hastened_and_all_get_their_turn(
+    database: Database,
+) -> None:
+    """The oldest deadlines first; what is due anyway, of whatever watch key, counts as well."""
+    other = make_payment(9, watch_key=key("another"))
+    await create(database, other, *(make_payment(n, expires_in_s=900 - n) for n in range(1, 6)))
+    later, now = NOW + 5_000, NOW + 1_000
+    moved = [other, *map(make_payment, range(1, 6))]
+    await database.write([reference_checks.again_at(each.terms.id, later) for each in moved])
+
+    async def hastened(limit: int) -> list[int]:
+        batch = [reference_checks.hasten(WATCH_KEY, DEADLINE, now, limit=limit)]
+        await database.write(batch)
+        return sorted(number for number, at in (await due_at(database)).items() if at == now)
+
+    assert await hastened(0) == []
+    assert await hastened(2) == await hastened(2) == [4, 5]
+    assert await hastened(3) == [3, 4, 5]
+    await database.write([reference_checks.again_at(other.terms.id, now - 1)])
+    assert await hastened(4) == await hastened(3) == [3, 4, 5]
+
+    for number in (3, 4, 5):  # these were looked at
+        terms = make_payment(number).terms
+        known = Frontier(key=terms.reference, slot=1, block_time=DEADLINE, updated_at=NOW)
+        looked = [cursors.advance(known), reference_checks.again_at(terms.id, later)]
+        await database.write(looked)
+    assert await hastened(2) == [2]
+    assert await hastened(3) == [1, 2]

@@ -255,6 +255,41 @@ async def test_an_api_key_names_a_reserved_one_in_use(database: Database) -> Non
     assert await keys.listing(database) == []
 
 
+async def test_an_api_key_gets_another_by_name_or_id_and_a_shared_one_again(
+    database: Database,
+) -> None:
+    for name in ("east", "west"):
+        await watch_keys.add(database, key(name), name, Purpose.RESERVED, now=NOW)
+    secret, other = await caller(database, "shop", None), await caller(database, "bar", "west")
+    [id_] = [each.id for each in await keys.listing(database) if each.name == "shop"]
+
+    for name, watch in (("shop", "east"), (id_, "west"), ("shop", "west"), ("shop", None)):
+        assigned = await keys.assign(database, name, watch)
+        assert assigned == await meant_for(database, secret) == (watch and key(watch))
+        assert await meant_for(database, other) == key("west")
+
+
+async def test_an_api_key_keeps_its_own_where_there_is_no_other(database: Database) -> None:
+    await watch_keys.add(database, key("east"), "east", Purpose.RESERVED, now=NOW)
+    await watch_keys.add(database, FIRST, "first", Purpose.SHARED, now=NOW)
+    await watch_keys.add(database, key("old"), "old", Purpose.RESERVED, now=NOW)
+    await watch_keys.retire(database, "old", now=NOW)
+    secret, _ = await caller(database, "shop", "east"), await caller(database, "gone", "east")
+    await keys.revoke(database, "gone", NOW)
+
+    for watch in ("first", "old", "none", ""):
+        with pytest.raises(InvalidInput, match="no reserved watch key named") as refused:
+            await keys.assign(database, "shop", watch)
+        assert refused.value.field == "watch"
+    for name, wanted in (("gone", None), ("none", "east"), ("", None), ("none", "none")):
+        with pytest.raises(InvalidInput, match="there is no valid key") as refused:
+            await keys.assign(database, name, wanted)
+        assert refused.value.field == "name"
+
+    assert await meant_for(database, secret) == key("east")
+    assert {each.watch_key for each in await keys.listing(database)} == {key("east")}
+
+
 @pytest.mark.parametrize(
     "change",
     [

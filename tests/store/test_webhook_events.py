@@ -2,8 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from api.limits import WEBHOOK_BYTES_MAX, WEBHOOK_HEADER_CHARS_MAX
 from indexer.core.types import WebhookSource, WebhookVerdict
 from indexer.errors import Conflict
+from indexer.inbox import PAGE_BYTES_MAX
 from store import webhook_events
 from store.database import Database, Rows, Statement
 from store.webhook_events import Arrived, Outcome, WebhookEvent
@@ -84,6 +86,19 @@ async def test_what_arrives_waits_as_it_came(database: Database) -> None:
         body=ARRIVED.body,
     )
     assert await webhook_events.waiting(database, HELIUS, NOW, 10) == [event]
+
+
+async def test_the_largest_body_that_a_door_takes_is_stored_and_read(database: Database) -> None:
+    """On a libSQL server as well, with headers as long as they may be, and as many as are read."""
+    headers = {f"header-{n}": "v" * WEBHOOK_HEADER_CHARS_MAX for n in range(30)}
+    bodies = [bytes([n]) * WEBHOOK_BYTES_MAX for n in range(3)]
+    for n, body in enumerate(bodies):
+        await receive(database, replace(ARRIVED, dedupe_key=str(n), headers=headers, body=body))
+
+    found = await webhook_events.waiting(database, HELIUS, NOW, 9, bytes_max=PAGE_BYTES_MAX)
+
+    assert [each.body for each in found] == bodies[: PAGE_BYTES_MAX // WEBHOOK_BYTES_MAX]
+    assert len(found) > 1
 
 
 async def test_the_same_event_again_is_counted_and_changes_nothing_else(

@@ -96,3 +96,41 @@ def test_a_key_is_changed_for_another_of_its_name(migrated: Run) -> None:
     assert len({first, second, third}) == 3
     rows = [json.loads(line) for line in migrated("keys", "list", "--json").lines]
     assert sorted(row["name"] for row in rows if not row["revoked_at"]) == ["shop", "shop-new"]
+
+
+def test_a_key_is_given_another_watch_key(migrated: Run) -> None:
+    own = migrated("watch", "add", "coffee", "--reserved").out.strip()
+    migrated("keys", "create", "till", "--scopes", "payments:write")
+
+    def assigned() -> str | None:
+        row: dict[str, str | None] = json.loads(migrated("keys", "list", "--json").out)
+        return row["watch_key"]
+
+    result = migrated("keys", "assign", "till", "--watch", "coffee")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert assigned() == own
+
+    assert migrated("keys", "assign", "till", "--shared").code == 0
+    assert assigned() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("till",), "one of the arguments --watch --shared is required"),
+        (("till", "--watch", "coffee", "--shared"), "not allowed with argument"),
+        (("till", "--watch", "none"), "watch: no reserved watch key named 'none' is in use"),
+        (("none", "--shared"), "name: there is no valid key 'none'; see `axiompay keys list`"),
+    ],
+)
+def test_what_cannot_be_assigned_is_said(
+    migrated: Run, arguments: tuple[str, ...], problem: str
+) -> None:
+    migrated("watch", "add", "coffee", "--reserved")
+    migrated("keys", "create", "till", "--scopes", "payments:write", "--watch", "coffee")
+
+    result = migrated("keys", "assign", *arguments)
+
+    assert (result.code, result.out) == (2, "")
+    assert problem in " ".join(result.err.split())
+    assert json.loads(migrated("keys", "list", "--json").out)["watch_key"] is not None
