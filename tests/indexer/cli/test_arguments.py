@@ -59,6 +59,7 @@ def test_these_are_the_commands() -> None:
         "webhooks sync",
         "keys create",
         "keys list",
+        "keys assign",
         "keys revoke",
         "watch list",
         "watch add",
