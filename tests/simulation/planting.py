@@ -16,6 +16,8 @@ from typing import Any
 from store.queries import QUERIES
 
 
+#: What is wrong with the world, or the shop, of a seed; None where it cannot show the fault.
+Objections = Callable[["Fault", int], list[str] | None]
 #: Puts into a world (its profile) or a shop (its trade) the trouble that a bug waits for; None
 #: where it cannot be.
 Kind = Callable[[Any], Any]
@@ -71,6 +73,19 @@ def planted(fault: Fault) -> Iterator[None]:
             edits = [edit for edit in fault.edits if id(_place(edit.where)) == place]
             stack.enter_context(_edited(where, edits, fault.name))
         yield
+
+
+def found(fault: Fault, objections_to: Objections, seeds_max: int) -> None:
+    """Fails unless one of so many seeds shows the fault, and is sound without it."""
+    with planted(fault):
+        for seed in fault.seeds(seeds_max):
+            if objections := objections_to(fault, seed):
+                break
+        else:
+            raise AssertionError(f"{fault.name}: not found in {seeds_max} seeds")
+
+    print(f"{fault.name}: seed {seed}: {objections[0]}")  # noqa: T201 - shown with -s, and when the next line fails
+    assert objections_to(fault, seed) == []
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from tests.simulation.faults_webhooks import INBOX_FAULTS, SHOP_FAULTS
 from tests.simulation.judge import judge
 from tests.simulation.judge_shop import judge_shop
 from tests.simulation.loop import Stuck
-from tests.simulation.planting import Edit, Fault, planted
+from tests.simulation.planting import Edit, Fault, found, planted
 from tests.simulation.shop import Shop
 from tests.simulation.world import World
 
@@ -45,13 +45,7 @@ def objections_to_shop(fault: Fault, seed: int) -> list[str] | None:
 
 @pytest.mark.parametrize("fault", [*IN_WORLDS, *SHOP_FAULTS], ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault) -> None:
-    with planted(fault):
-        tries = ((seed, objections_to(fault, seed)) for seed in fault.seeds(SEEDS_MAX))
-        seed, objections = next(((s, o) for s, o in tries if o), (None, None))
-    assert seed is not None and objections, f"{fault.name}: not found in {SEEDS_MAX} seeds"  # noqa: PT018 - one fact
-
-    print(f"{fault.name}: seed {seed}: {objections[0]}")  # noqa: T201 - shown with -s, and when the next line fails
-    assert objections_to(fault, seed) == []
+    found(fault, objections_to, SEEDS_MAX)
 
 
 def test_there_are_enough_faults() -> None:

@@ -12,7 +12,7 @@ from store.database import Statement
 from tests.simulation.faults_server import SERVER_FAULTS
 from tests.simulation.judge import judge
 from tests.simulation.loop import Stuck
-from tests.simulation.planting import Fault, planted
+from tests.simulation.planting import Fault, found
 from tests.simulation.seeds import Backend, examine, examine_shop
 from tests.simulation.server import ServerDisk
 from tests.simulation.world import World
@@ -80,13 +80,7 @@ def objections_to(fault: Fault, seed: int) -> list[str] | None:
 
 @pytest.mark.parametrize("fault", SERVER_FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault) -> None:
-    with planted(fault):
-        tries = ((seed, objections_to(fault, seed)) for seed in fault.seeds(SEEDS_MAX))
-        seed, objections = next(((s, o) for s, o in tries if o), (None, None))
-    assert seed is not None and objections, f"{fault.name}: not found in {SEEDS_MAX} seeds"  # noqa: PT018 - one fact
-
-    print(f"{fault.name}: seed {seed}: {objections[0]}")  # noqa: T201 - shown with -s, and when the next line fails
-    assert objections_to(fault, seed) == []
+    found(fault, objections_to, SEEDS_MAX)
 
 
 def test_a_seed_that_failed_says_how_to_see_it_again() -> None:
