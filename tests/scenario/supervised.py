@@ -5,8 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from tests.scenario.deployment import PATIENCE_S
@@ -23,7 +24,36 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-class Supervisor:
+class Successive:
+    """Runs one process after another, each with the same environment."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _run(self, *command: str | Path, files: Sequence[int] = (), **more: str) -> None:
+        self._process = subprocess.Popen(
+            command,
+            env={**self._environment, **more},
+            pass_fds=files,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    async def stop(self) -> int:
+        """Asks it to end (SIGTERM); its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return await asyncio.to_thread(self._process.wait, PATIENCE_S)
+
+    def kill(self) -> None:
+        """Ends it at once, if it still runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(PATIENCE_S)
+
+
+class Supervisor(Successive):
     """Runs one process after another on one socket.
 
     Attributes:
@@ -31,32 +61,15 @@ class Supervisor:
     """
 
     def __init__(self, listening: socket.socket, environment: Mapping[str, str]) -> None:
+        super().__init__(environment)
         self._listening = listening
-        self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
         self.port: int = listening.getsockname()[1]
 
     def start(self, **more: str) -> None:
         """Starts a process, with more in its environment."""
         file = self._listening.fileno()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _HAND_OVER, str(file), AXIOMPAY, "api"],
-            env={**self._environment, **more},
-            pass_fds=[file],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    async def stop(self) -> int:
-        """Asks it to end; its exit code."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(self._process.wait, PATIENCE_S)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(PATIENCE_S)
+        program = (sys.executable, "-c", _HAND_OVER, str(file), AXIOMPAY, "api")
+        self._run(*program, files=[file], **more)
 
 
 @contextmanager

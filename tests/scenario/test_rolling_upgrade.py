@@ -5,8 +5,6 @@ after the other, each told to end by SIGTERM.
 """
 
 import asyncio
-import signal
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,7 +29,7 @@ from store.migrate import Migration
 from tests.ports import free_port
 from tests.scenario.deployment import SIGNING_KEY, Deployment
 from tests.scenario.serving import AXIOMPAY, migrated, settings
-from tests.scenario.supervised import supervised
+from tests.scenario.supervised import Successive, supervised
 
 
 PATIENCE_S = 60.0
@@ -74,31 +72,15 @@ class Server(Protocol):
         """Tells it to end (SIGTERM); its exit code."""
 
 
-class OnItsOwn:
+class OnItsOwn(Successive):
     """Opens its port by itself, as in a container: whoever comes while it is away is refused."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.port = free_port()
-        self._environment = {**environment, "AXIOM_PORT": str(self.port)}
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__({**environment, "AXIOM_PORT": str(self.port)})
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [AXIOMPAY, "api"],
-            env=self._environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    async def stop(self) -> int:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(self._process.wait, PATIENCE_S)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(PATIENCE_S)
+        self._run(AXIOMPAY, "api")
 
 
 @dataclass
